@@ -9,9 +9,7 @@
 #ifndef MTS_ERROR_H
 #define MTS_ERROR_H
 
-struct mts_error {
-	char text[256]; /* one line, no newline, always terminated */
-};
+#include <mtserve.h> /* struct mts_error: one line, no newline, always terminated */
 
 /*
  * Sets the text, cut to fit. err may be NULL (nothing happens). An argument may point into
