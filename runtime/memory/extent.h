@@ -21,14 +21,22 @@ struct mts_extent {
 	uint32_t units; /* 2^order */
 };
 
-/* Manages [base, base + bytes) cut into pieces; -EINVAL if a piece holds less than one unit. */
+/*
+ * Manages [base, base + bytes) cut into pieces of piece_bytes, the last one shorter where bytes is no
+ * multiple; the rest of a piece that holds no whole unit stays unused. The memory is never touched.
+ * -EINVAL: a size is 0, or the first piece holds no unit; -E2BIG: more than 2^31 units; -ENOMEM.
+ */
 int mts_extents_open(void *base, size_t bytes, size_t piece_bytes, size_t unit_bytes,
 		     struct mts_extents **out);
 void mts_extents_close(struct mts_extents *e);
 
-/* An extent of exactly `units` (a power of two): 0, -ENOSPC, -EINVAL. Lowest address first. */
+/*
+ * An extent of exactly `units` (a power of two), at the lowest address that has one: 0; -ENOSPC;
+ * -EINVAL (no power of two).
+ */
 int mts_extent_alloc(struct mts_extents *e, uint32_t units, struct mts_extent *out);
-void mts_extent_free(struct mts_extents *e, const struct mts_extent *x);
+/* Freeing what is not allocated in just this size is a bug of the caller: -EINVAL, nothing changed. */
+int mts_extent_free(struct mts_extents *e, const struct mts_extent *x);
 
 uint64_t mts_extents_units(const struct mts_extents *e);
 uint64_t mts_extents_units_free(const struct mts_extents *e);
