@@ -26,18 +26,23 @@ struct mts_model_config {
 	uint32_t slide;       /* S, divides H */
 	float scale_len;      /* attn_scale_len */
 	float eps;
-	int act_all;          /* uvqk_act: 1 "all", 0 "u" */
-	int concat;           /* concat_ux */
+	uint32_t act_all;     /* uvqk_act: 1 "all", 0 "u" */
+	uint32_t concat;      /* concat_ux: 0 or 1 */
 };
 
 struct mts_model;
 
 /* Maps and checks a file (untrusted). -errno; err names the tensor or key and what was expected. */
 int mts_model_open(const char *path, struct mts_model **out, struct mts_error *err);
+/* The same from memory, which stays the caller's and must outlive the model. */
+int mts_model_parse(const void *buf, size_t len, struct mts_model **out, struct mts_error *err);
 void mts_model_close(struct mts_model *m);
 const struct mts_model_config *mts_model_get_config(const struct mts_model *m);
 /* XXH3-128 over every byte of the file, low then high. */
 void mts_model_hash(const struct mts_model *m, uint64_t out[2]);
+
+/* Bounds of every field that metadata carries: 0, or -EINVAL with the key and what was expected. */
+int mts_model_config_check(const struct mts_model_config *c, struct mts_error *err);
 
 /* First visible event of a user who has had n: S * ceil(max(0, n - H) / S). */
 uint64_t mts_window_start(const struct mts_model_config *c, uint64_t n);
@@ -55,7 +60,21 @@ struct mts_preset {
 
 extern const struct mts_preset mts_presets[]; /* ends with name NULL */
 
-/* Writes a file of random weights: the same bytes for the same config, type and seed everywhere. */
+struct mts_preset_options { /* 0: the preset's own */
+	uint32_t items;
+	uint32_t max_history; /* sets positions and attn_scale_len too, and the slide to half of it */
+	uint32_t slide;
+};
+
+/* A preset's configuration with options applied. -ENOENT: unknown name; -EINVAL: bad option. */
+int mts_preset_config(const char *name, const struct mts_preset_options *o,
+		      struct mts_model_config *out, struct mts_error *err);
+
+/*
+ * Writes a file of random weights: the same bytes for the same config, type and seed everywhere.
+ * Under a temporary name beside `path`, renamed when complete: a full disk leaves nothing behind.
+ * An existing path that is no regular file is refused.
+ */
 int mts_model_generate(const struct mts_model_config *c, enum mts_dtype weights, uint64_t seed,
 		       const char *path, struct mts_error *err);
 
