@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tier's insides: users, their content on the device and on the host, leases, moves.
+ *
+ * Floor: cache. Public face: the mts_tier_* functions of <mtserve.h>; the engine also uses the few
+ * internal entry points at the end. Everything here belongs to one thread, the tier's owner.
+ *
+ *   user ──── chain of page hashes                     what the content stands for   (user.c)
+ *        ├─── device pages: a prefix [0, dev_len)      page table              (on_device.c)
+ *        ├─── host slots:   a prefix [0, host_len)     extents, layer-major      (on_host.c)
+ *        ├─── lease: one request at a time             pins the user                 (lease.c)
+ *        └─── moves: at most one load, one write-back  copies under way              (move.c)
+ *
+ * A device page or host extent touched by a copy is referenced until the copy's completion has been
+ * reaped; whoever drops it meanwhile only drops the owner's reference.
+ */
+#ifndef MTS_TIER_H
+#define MTS_TIER_H
+
+#include <stdbool.h>
+#include <mtserve.h>
+
+#include "cache/policy.h"
+#include "memory/arena.h"
+#include "memory/extent.h"
+#include "memory/pages.h"
+#include "transfer/transfer.h"
+
+/* A failed uthash allocation is reported, not fatal. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#define MTS_NO_PAGE UINT32_MAX
+
+struct mts_key {
+	uint64_t version[2];
+	uint64_t user;
+};
+
+/* One extent of a user: [layer][slot][page bytes]. */
+struct mts_host_extent {
+	struct mts_extent x;
+	uint32_t used;   /* slots holding a page or promised to a write-back */
+	uint32_t busy;   /* copies under way that touch it */
+	bool dropped;    /* the owner let go; freed when no longer busy */
+	bool erase;      /* zero it before it is freed */
+	struct mts_host_extent *next;
+	uint64_t map[]; /* bit set: slot in use */
+};
+
+struct mts_slot {
+	struct mts_host_extent *extent; /* NULL: none */
+	uint32_t index;
+};
+
+struct mts_move;
+
+struct mts_user {
+	UT_hash_handle hh;
+	struct mts_key key;
+	uint64_t start; /* life index of visible position 0 */
+	uint64_t seed;  /* of the hash chain: version and start */
+	struct mts_policy_node dev_node, host_node;
+	bool on_device, on_host; /* in the policy of that tier */
+	bool dirty;              /* waits for a write-back */
+	TAILQ_ENTRY(mts_user) dirty_link;
+
+	uint32_t cap;         /* pages the three arrays have room for */
+	uint32_t dev_pages;   /* dev_page[0, dev_pages) is set */
+	uint32_t host_pages;  /* host_slot[0, host_pages) is set */
+	uint32_t chain_pages; /* chain[0, chain_pages) is set */
+	uint32_t dev_len, host_len;   /* valid tokens */
+	uint64_t dev_tail, host_tail; /* hash of the partial last page, if there is one */
+	uint64_t *chain;              /* hash at the end of each full page */
+	uint32_t *dev_page;
+	struct mts_slot *host_slot;
+	struct mts_host_extent *extents;
+
+	uint32_t epoch;     /* changes when content is cut or dropped */
+	uint32_t dev_epoch; /* changes when device pages are given up */
+	struct mts_lease *lease;
+	struct mts_move *load, *writeback;
+};
+
+struct mts_lease {
+	struct mts_user *user;
+	struct mts_history history;
+	struct mts_match match;
+	bool loading;            /* onload submitted, not yet committed */
+	struct mts_gate *gates;  /* [layers] of the onload */
+	struct mts_move *move;   /* the onload, until its last completion is reaped */
+	struct mts_lease *next;  /* free list */
+};
+
+enum mts_move_kind { MTS_MOVE_LOAD, MTS_MOVE_WRITEBACK };
+
+/* Copies under way for one user: what they reference and what their end means. */
+struct mts_move {
+	enum mts_move_kind kind;
+	struct mts_user *user; /* NULL: dropped meanwhile */
+	struct mts_lease *lease; /* whose gates it opens; NULL: none */
+	uint32_t epoch, dev_epoch;
+	uint32_t first_page, pages;
+	uint32_t from, to;     /* tokens */
+	uint64_t tail;         /* hash of the partial page at `to` */
+	uint32_t pending;      /* completions to come */
+	int error;
+	uint32_t *dev_page;    /* [pages] referenced */
+	struct mts_slot *slot; /* [pages] referenced */
+	struct mts_segment *segment;
+	TAILQ_ENTRY(mts_move) link;
+};
+
+TAILQ_HEAD(mts_move_list, mts_move);
+TAILQ_HEAD(mts_dirty_list, mts_user);
+
+struct mts_tier {
+	struct mts_tier_config cfg;
+	struct mts_device *dev;
+	bool own_device;
+	struct mts_kv_pool kv;
+	struct mts_pages *pages;
+	uint16_t *page_ref;   /* [pages]: owner and copies */
+	uint8_t *page_erase;  /* [pages] */
+	struct mts_arena *arena;
+	struct mts_extents *extents;
+	struct mts_transfer *transfer;
+
+	struct mts_user *users; /* uthash */
+	const struct mts_policy *policy;
+	void *dev_policy, *host_policy;
+	struct mts_dirty_list dirty;
+	struct mts_move_list moves;
+	unsigned writebacks; /* under way */
+	unsigned erasing;    /* pages and extents a forget still waits for */
+
+	struct mts_lease *leases, *free_lease;
+	struct mts_gate *gates;
+	struct mts_counters n;
+};
+
+/* Most write-backs under way at once; the rest waits in the dirty list and grows together. */
+#define MTS_WRITEBACKS 32
+
+/* user.c: the table of users and the hash chain */
+uint64_t mts_chain_seed(const uint64_t version[2], uint64_t start);
+uint64_t mts_chain_next(uint64_t hash, const struct mts_event *e, uint32_t n);
+struct mts_user *mts_user_find(struct mts_tier *t, uint64_t user);
+struct mts_user *mts_user_add(struct mts_tier *t, uint64_t user);
+/* Room for `pages` in the arrays; -ENOMEM. */
+int mts_user_room(struct mts_user *u, uint32_t pages);
+/* Removes an entry without content, lease or device pages. */
+void mts_user_remove_if_empty(struct mts_tier *t, struct mts_user *u);
+void mts_user_match(const struct mts_tier *t, const struct mts_user *u, const struct mts_history *h,
+		    struct mts_match *m, uint32_t *dev, uint32_t *host);
+/* Extends the chain to `upto` tokens of the history; returns the hash of the partial page. */
+uint64_t mts_user_extend(struct mts_user *u, const struct mts_event *visible, uint32_t upto,
+			 uint32_t page_tokens);
+void mts_user_trim_chain(const struct mts_tier *t, struct mts_user *u);
+
+/* on_device.c: the device side of a user's content */
+void mts_page_ref(struct mts_tier *t, uint32_t page);
+void mts_page_unref(struct mts_tier *t, uint32_t page);
+void mts_device_cut(struct mts_tier *t, struct mts_user *u, uint32_t len);
+/* Finds pages so that u has `pages`, evicting others: 0, -EAGAIN. */
+int mts_device_grow(struct mts_tier *t, struct mts_user *u, uint32_t pages);
+void mts_device_use(struct mts_tier *t, struct mts_user *u);
+
+/* on_host.c: the host side */
+void mts_host_cut(struct mts_tier *t, struct mts_user *u, uint32_t len);
+void mts_host_use(struct mts_tier *t, struct mts_user *u);
+/* n fresh slots for u, evicting others: 0, -ENOSPC, -ENOMEM. */
+int mts_host_slots(struct mts_tier *t, struct mts_user *u, uint32_t n, struct mts_slot *out);
+void mts_host_slot_free(struct mts_tier *t, struct mts_user *u, struct mts_slot s);
+void mts_host_ref(struct mts_host_extent *e);
+void mts_host_unref(struct mts_tier *t, struct mts_host_extent *e);
+char *mts_slot_address(const struct mts_tier *t, struct mts_slot s, uint32_t layer);
+
+/* Drops everything known of the user in every tier; the entry itself stays. */
+void mts_user_drop(struct mts_tier *t, struct mts_user *u, bool erase);
+
+/* move.c: copies */
+int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t upto, uint64_t tail,
+		   enum mts_sqe_class cls, uint64_t deadline_ns, struct mts_lease *lease);
+void mts_mark_dirty(struct mts_tier *t, struct mts_user *u);
+void mts_unmark_dirty(struct mts_tier *t, struct mts_user *u);
+void mts_writebacks_start(struct mts_tier *t);
+
+/* lease.c: gates outlive a lease while a load may still arrive at them */
+void mts_lease_move_done(struct mts_tier *t, struct mts_lease *l);
+
+/* tier.c: opens a tier on a device the caller owns; its fences and model stay the caller's. */
+int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
+		     const struct mts_policy *policy, struct mts_tier **out, struct mts_error *err);
+/* Copies under way, of any kind. */
+unsigned mts_tier_outstanding(const struct mts_tier *t);
+
+/*
+ * Invariants (invariants.c), O(everything): 0, or -EUCLEAN with the broken one in err. For tests, and
+ * after every step of the engine in builds with -Dinvariants=true.
+ */
+int mts_tier_verify(const struct mts_tier *t, struct mts_error *err);
+
+static inline uint32_t mts_pages_for(const struct mts_tier *t, uint32_t tokens)
+{
+	uint32_t T = t->kv.layout.page_tokens;
+
+	return (tokens + T - 1) / T;
+}
+
+#endif

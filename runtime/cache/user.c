@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Users: the table keyed by (version, user), and the hash chain that says which history a user's
+ * content stands for.
+ *
+ * Floor: cache. Thread: the tier's owner.
+ *
+ *   seed     = XXH3-64(version, start)
+ *   chain[p] = XXH3-64(events of page p, seed chain[p - 1])
+ *   tail     = the same over the events of the partial last page, kept per tier
+ *
+ * Start and version are part of the seed: content of another window or model matches nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "cache/tier.h"
+
+uint64_t mts_chain_seed(const uint64_t version[2], uint64_t start)
+{
+	const uint64_t in[3] = { version[0], version[1], start };
+
+	return XXH3_64bits(in, sizeof(in));
+}
+
+uint64_t mts_chain_next(uint64_t hash, const struct mts_event *e, uint32_t n)
+{
+	return XXH3_64bits_withSeed(e, n * sizeof(*e), hash);
+}
+
+static struct mts_key key_of(const struct mts_tier *t, uint64_t user)
+{
+	return (struct mts_key){ { t->cfg.version[0], t->cfg.version[1] }, user };
+}
+
+struct mts_user *mts_user_find(struct mts_tier *t, uint64_t user)
+{
+	struct mts_key key = key_of(t, user);
+	struct mts_user *u;
+
+	HASH_FIND(hh, t->users, &key, sizeof(key), u);
+	return u;
+}
+
+struct mts_user *mts_user_add(struct mts_tier *t, uint64_t user)
+{
+	struct mts_user *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return NULL;
+	u->key = key_of(t, user);
+	HASH_ADD(hh, t->users, key, sizeof(u->key), u);
+	if (!u->hh.tbl) { /* the table could not grow: nothing was added */
+		free(u);
+		return NULL;
+	}
+	t->n.users++;
+	return u;
+}
+
+int mts_user_room(struct mts_user *u, uint32_t pages)
+{
+	uint32_t cap = u->cap ? u->cap : 4;
+	uint64_t *chain;
+	uint32_t *dev;
+	struct mts_slot *slot;
+
+	if (pages <= u->cap)
+		return 0;
+	while (cap < pages)
+		cap *= 2;
+	chain = realloc(u->chain, cap * sizeof(*chain));
+	if (!chain)
+		return -ENOMEM;
+	u->chain = chain;
+	dev = realloc(u->dev_page, cap * sizeof(*dev));
+	if (!dev)
+		return -ENOMEM;
+	u->dev_page = dev;
+	slot = realloc(u->host_slot, cap * sizeof(*slot));
+	if (!slot)
+		return -ENOMEM;
+	u->host_slot = slot;
+	u->cap = cap;
+	return 0;
+}
+
+void mts_user_remove_if_empty(struct mts_tier *t, struct mts_user *u)
+{
+	if (u->lease || u->dev_pages || u->host_pages)
+		return;
+	mts_host_cut(t, u, 0); /* extents that only a write-back under way still fills */
+	mts_unmark_dirty(t, u);
+	if (u->load)
+		u->load->user = NULL;
+	if (u->writeback)
+		u->writeback->user = NULL;
+	HASH_DEL(t->users, u);
+	t->n.users--;
+	free(u->chain);
+	free(u->dev_page);
+	free(u->host_slot);
+	free(u);
+}
+
+void mts_user_drop(struct mts_tier *t, struct mts_user *u, bool erase)
+{
+	if (erase) {
+		for (uint32_t p = 0; p < u->dev_pages; p++)
+			if (!t->page_erase[u->dev_page[p]]) {
+				t->page_erase[u->dev_page[p]] = 1;
+				t->erasing++;
+			}
+		for (struct mts_host_extent *e = u->extents; e; e = e->next)
+			if (!e->erase) {
+				e->erase = true;
+				t->erasing++;
+			}
+	}
+	u->epoch++;
+	mts_unmark_dirty(t, u);
+	mts_device_cut(t, u, 0);
+	mts_host_cut(t, u, 0);
+	u->chain_pages = 0;
+}
+
+/*
+ * How much of a prefix of `len` tokens stands for the same history. Full pages are compared by the
+ * chain; `agreed` of them are known to agree. A partial page agrees as a whole or not at all.
+ */
+static uint32_t match_prefix(const struct mts_user *u, const struct mts_event *e, uint32_t v,
+			     uint32_t T, uint32_t agreed, uint32_t len, uint64_t tail)
+{
+	uint32_t full = len / T, rest = len % T;
+	uint64_t prev;
+
+	if (full > agreed)
+		return agreed * T;
+	if (!rest || full < agreed)
+		return len;
+	if (full * T + rest > v)
+		return full * T;
+	prev = full ? u->chain[full - 1] : u->seed;
+	return mts_chain_next(prev, e + full * T, rest) == tail ? len : full * T;
+}
+
+/*
+ * *dev and *host: how much of each tier's content can serve this history, at most `visible`.
+ * A caller that promises to append is believed; else every visible event is hashed.
+ */
+void mts_user_match(const struct mts_tier *t, const struct mts_user *u, const struct mts_history *h,
+		    struct mts_match *m, uint32_t *dev, uint32_t *host)
+{
+	const struct mts_event *e = h->events + (m->start - h->first);
+	uint32_t T = t->kv.layout.page_tokens, agreed = 0;
+	uint64_t hash = u->seed;
+
+	*dev = *host = 0;
+	if (u->start != m->start) {
+		m->flags |= MTS_REPLY_WINDOW_MOVED;
+		return;
+	}
+	if (h->flags & MTS_HISTORY_APPENDS) {
+		*dev = u->dev_len < m->visible ? u->dev_len : m->visible;
+		*host = u->host_len < m->visible ? u->host_len : m->visible;
+		return;
+	}
+	while (agreed < u->chain_pages && (agreed + 1) * T <= m->visible) {
+		hash = mts_chain_next(hash, e + agreed * T, T);
+		if (hash != u->chain[agreed])
+			break;
+		agreed++;
+	}
+	*dev = match_prefix(u, e, m->visible, T, agreed, u->dev_len, u->dev_tail);
+	*host = match_prefix(u, e, m->visible, T, agreed, u->host_len, u->host_tail);
+	if ((*dev < u->dev_len || *host < u->host_len) && *dev < m->visible && *host < m->visible)
+		m->flags |= MTS_REPLY_DIVERGED;
+}
+
+uint64_t mts_user_extend(struct mts_user *u, const struct mts_event *visible, uint32_t upto,
+			 uint32_t T)
+{
+	uint32_t full = upto / T;
+	uint64_t hash;
+
+	for (uint32_t p = u->chain_pages; p < full; p++) {
+		hash = p ? u->chain[p - 1] : u->seed;
+		u->chain[p] = mts_chain_next(hash, visible + p * T, T);
+		u->chain_pages = p + 1;
+	}
+	if (upto % T == 0)
+		return 0;
+	hash = full ? u->chain[full - 1] : u->seed;
+	return mts_chain_next(hash, visible + full * T, upto % T);
+}
+
+void mts_user_trim_chain(const struct mts_tier *t, struct mts_user *u)
+{
+	uint32_t len = u->dev_len > u->host_len ? u->dev_len : u->host_len;
+	uint32_t full = len / t->kv.layout.page_tokens;
+
+	if (u->chain_pages > full)
+		u->chain_pages = full;
+}
