@@ -94,7 +94,8 @@ void mts_weights_close(struct mts_weights *w);
 struct mts_forward {
 	const struct mts_pass *pass;     /* stays until `done` is open */
 	const struct mts_kv_pool *kv;
-	struct mts_gate *layer_ready;    /* [layers] gates that layer l's keys wait for, or NULL */
+	struct mts_gate *const *ready;   /* [readies][layers]: gates that layer l's keys wait for */
+	unsigned readies;
 	struct mts_gate *done;           /* one arrival: everything has run, or -errno */
 	float *scores;                   /* host, [pass->candidates, tasks]; NULL if none */
 	float *hidden;                   /* host, [rows, d] after the last layer; NULL unless checking */
@@ -102,7 +103,7 @@ struct mts_forward {
 };
 
 /*
- * Launches one pass; returns as soon as it is queued. Layer l waits on layer_ready[l] right before
+ * Launches one pass; returns as soon as it is queued. Layer l waits on every ready[i][l] right before
  * it first reads cached keys, not earlier. With no candidates and hidden == NULL the pass ends when
  * the last layer's K/V is stored.
  */

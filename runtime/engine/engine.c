@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine thread: takes submissions, polls the tier, finishes passes, plans the next one while the
+ * last still runs, sleeps when there is nothing to do.
+ *
+ * Floor: engine. Everything here runs on the engine thread but mts_server_ring, which others call.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/engine.h"
+
+uint64_t mts_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void count_reply(struct mts_server *s, const struct mts_job *j)
+{
+	const struct mts_reply *r = &j->reply;
+	struct mts_counters *n = &s->n;
+
+	n->requests++;
+	n->failed += r->result != 0;
+	n->retried += (r->flags & MTS_REPLY_RETRIED) != 0;
+	if (r->result)
+		return;
+	n->first_visits += (r->flags & MTS_REPLY_FIRST_VISIT) != 0;
+	n->window_moves += (r->flags & MTS_REPLY_WINDOW_MOVED) != 0;
+	n->divergences += (r->flags & MTS_REPLY_DIVERGED) != 0;
+	n->tokens += r->visible;
+	n->tokens_device += r->device_tokens;
+	n->tokens_host += r->host_tokens;
+	n->requests_host += r->host_tokens > 0;
+	n->requests_device += r->device_tokens > 0 && !r->host_tokens;
+}
+
+void mts_engine_reply(struct mts_server *s, struct mts_job *j, int result)
+{
+	j->reply.result = result;
+	j->reply.user_data = j->req.user_data;
+	j->reply.replied_ns = mts_now_ns();
+	if (j->kind == MTS_JOB_REQUEST)
+		count_reply(s, j);
+	pthread_mutex_lock(&s->lock);
+	if (j->kind == MTS_JOB_REQUEST) {
+		TAILQ_INSERT_TAIL(&s->outbox, j, link);
+		pthread_cond_signal(&s->replied);
+	} else {
+		TAILQ_INSERT_TAIL(&s->free, j, link);
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (j->done)
+		mts_gate_arrive(j->done, result);
+}
+
+void mts_engine_retry(struct mts_server *s, struct mts_job *j, int error)
+{
+	mts_tier_abandon(s->tier, j->lease);
+	j->lease = NULL;
+	TAILQ_REMOVE(&s->active, j, link);
+	s->actives--;
+	j->error = 0;
+	if (j->reply.flags & MTS_REPLY_RETRIED) {
+		mts_engine_reply(s, j, error);
+		return;
+	}
+	j->reply.flags |= MTS_REPLY_RETRIED;
+	TAILQ_INSERT_HEAD(&s->waiting, j, link);
+}
+
+static void finish_job(struct mts_server *s, struct mts_job *j)
+{
+	if (j->passes)
+		return;
+	if (j->error) {
+		mts_engine_retry(s, j, j->error);
+		return;
+	}
+	if (j->cursor < j->visible || j->scored < j->req.ncandidates)
+		return;
+	mts_tier_release(s->tier, j->lease);
+	j->lease = NULL;
+	TAILQ_REMOVE(&s->active, j, link);
+	s->actives--;
+	mts_engine_reply(s, j, 0);
+}
+
+/* Stores what a part computed; a job that failed in an earlier pass is past helping. */
+static void finish_part(struct mts_server *s, const struct mts_step *step, uint32_t i, int error,
+			uint32_t *row)
+{
+	const struct mts_span *span = &step->span[i];
+	const struct mts_part *part = &step->part[i];
+	struct mts_job *j = part->job;
+	size_t floats = (size_t)span->candidates * s->tasks;
+
+	j->passes--;
+	if (!j->error)
+		j->error = error;
+	if (!j->error)
+		j->error = mts_tier_commit(s->tier, j->lease, part->upto);
+	if (!j->error && floats)
+		memcpy(j->req.scores + (size_t)part->first_candidate * s->tasks,
+		       step->scores + (size_t)*row * s->tasks, floats * sizeof(float));
+	*row += span->candidates;
+	finish_job(s, j);
+}
+
+/* Passes end in the order they were launched. */
+static bool finish_steps(struct mts_server *s)
+{
+	bool any = false;
+
+	while (s->finished < s->launched) {
+		struct mts_step *step = &s->step[s->finished % MTS_STEPS];
+		uint32_t row = 0;
+		int error;
+
+		if (!mts_gate_poll(&step->done, &error))
+			break;
+		mts_tier_poll(s->tier);
+		step->busy = false;
+		s->finished++;
+		for (uint32_t i = 0; i < step->pass.spans; i++)
+			finish_part(s, step, i, error, &row);
+		any = true;
+	}
+	return any;
+}
+
+static void pass_done(struct mts_gate_watch *w)
+{
+	struct mts_step *step = (struct mts_step *)((char *)w - offsetof(struct mts_step, watch));
+
+	mts_server_ring(step->server);
+}
+
+static void launch(struct mts_server *s, struct mts_step *step)
+{
+	struct mts_forward f = {
+		.pass = &step->pass,
+		.kv = &s->tier->kv,
+		.ready = step->ready,
+		.readies = step->readies,
+		.done = &step->done,
+		.scores = step->scores,
+		.slot = s->launched % MTS_STEPS,
+	};
+
+	step->busy = true;
+	s->launched++;
+	s->n.passes++;
+	s->n.rows += step->pass.rows;
+	mts_gate_init(&step->done, 1);
+	step->watch = (struct mts_gate_watch){ .fn = pass_done };
+	step->server = s;
+	(void)mts_gate_watch(&step->done, &step->watch);
+	/* An error reaches the gate too, and is seen there. */
+	(void)mts_forward(s->weights, &f);
+}
+
+static bool plan_step(struct mts_server *s)
+{
+	struct mts_step *step = &s->step[s->launched % MTS_STEPS];
+	uint64_t began = mts_now_ns();
+	bool any;
+
+	if (step->busy || (TAILQ_EMPTY(&s->waiting) && TAILQ_EMPTY(&s->active)))
+		return false;
+	any = mts_engine_admit(s);
+	if (!mts_engine_fill(s, step))
+		return any;
+	pthread_mutex_lock(&s->lock);
+	mts_histogram_add(&s->plan, mts_now_ns() - began);
+	pthread_mutex_unlock(&s->lock);
+	launch(s, step);
+	return true;
+}
+
+static void finish_erasing(struct mts_server *s)
+{
+	struct mts_job *j;
+
+	if (s->tier->erasing)
+		return;
+	while ((j = TAILQ_FIRST(&s->erasing))) {
+		TAILQ_REMOVE(&s->erasing, j, link);
+		mts_engine_reply(s, j, 0);
+	}
+}
+
+/* Takes the inbox and shows the counters: the one place where the engine meets its callers. */
+static bool meet_callers(struct mts_server *s, uint64_t *rings)
+{
+	struct mts_counters n;
+	bool closing;
+
+	mts_tier_counters(s->tier, &n);
+	n.requests = s->n.requests;
+	n.failed = s->n.failed;
+	n.retried = s->n.retried;
+	n.first_visits = s->n.first_visits;
+	n.window_moves = s->n.window_moves;
+	n.divergences = s->n.divergences;
+	n.tokens = s->n.tokens;
+	n.tokens_device = s->n.tokens_device;
+	n.tokens_host = s->n.tokens_host;
+	n.requests_device = s->n.requests_device;
+	n.requests_host = s->n.requests_host;
+	n.passes = s->n.passes;
+	n.rows = s->n.rows;
+	pthread_mutex_lock(&s->lock);
+	s->published = n;
+	TAILQ_CONCAT(&s->waiting, &s->inbox, link);
+	*rings = s->rings;
+	closing = s->closing;
+	pthread_mutex_unlock(&s->lock);
+	return closing;
+}
+
+static void sleep_until_rung(struct mts_server *s, uint64_t rings)
+{
+	pthread_mutex_lock(&s->lock);
+	while (s->rings == rings)
+		pthread_cond_wait(&s->wake, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* What has not started will not: its callers are told. */
+static void cancel_waiting(struct mts_server *s)
+{
+	struct mts_job *j;
+
+	while ((j = TAILQ_FIRST(&s->waiting))) {
+		TAILQ_REMOVE(&s->waiting, j, link);
+		mts_engine_reply(s, j, -ECANCELED);
+	}
+}
+
+static void cancel_active(struct mts_server *s)
+{
+	struct mts_job *j;
+
+	while ((j = TAILQ_FIRST(&s->active))) {
+		TAILQ_REMOVE(&s->active, j, link);
+		mts_tier_abandon(s->tier, j->lease);
+		mts_engine_reply(s, j, -ECANCELED);
+	}
+	s->actives = 0;
+}
+
+void *mts_engine_main(void *server)
+{
+	struct mts_server *s = server;
+	uint64_t rings;
+	bool closing, worked;
+
+	for (;;) {
+		closing = meet_callers(s, &rings);
+		worked = mts_tier_poll(s->tier) > 0;
+		worked |= finish_steps(s);
+		finish_erasing(s);
+		if (closing) {
+			cancel_waiting(s);
+			if (s->finished == s->launched)
+				break;
+		} else {
+			worked |= plan_step(s);
+		}
+		if (!worked)
+			sleep_until_rung(s, rings);
+	}
+	cancel_active(s);
+	while (!TAILQ_EMPTY(&s->erasing)) {
+		struct mts_job *j = TAILQ_FIRST(&s->erasing);
+
+		TAILQ_REMOVE(&s->erasing, j, link);
+		mts_engine_reply(s, j, -ECANCELED);
+	}
+	return NULL;
+}
