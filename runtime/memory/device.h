@@ -23,27 +23,48 @@
 
 struct mts_error;
 
+struct mts_gate_watch;
+
 /*
  * Gate: counts down to open. It starts with the number of arrivals it expects; each arrival passes
- * 0 or -errno, the first error is kept. A gate is open when nothing is expected any more.
- * Waiters sleep on a futex. Any thread may arrive and wait. Re-initialise only when it is open and
- * nobody waits.
+ * 0 or -errno, the first error is kept. A gate is open when nothing is expected any more; it has
+ * failed from the first error on, which lets waiters go at once. Waiters sleep on a futex. Any thread
+ * may arrive and wait. Re-initialise (and free) only when it is open and nobody waits.
  */
 struct mts_gate {
-	_Atomic uint32_t expected;
+	_Atomic uint32_t state; /* gate.c */
 	_Atomic int32_t error;
+	struct mts_gate_watch *watch;
 };
 
 void mts_gate_init(struct mts_gate *g, uint32_t expected);
 /* Adds to what is expected; only while the gate cannot open in between (holder keeps one arrival). */
 void mts_gate_expect(struct mts_gate *g, uint32_t more);
 void mts_gate_arrive(struct mts_gate *g, int result);
-/* Records an error and lets waiters go on at once; later arrivals still count down. */
+/* Records an error and lets waiters go on at once; what is expected must still arrive. */
 void mts_gate_fail(struct mts_gate *g, int error);
 /* 1 open, 0 not yet. *error gets the first error (0: none), also before it opens. */
 int mts_gate_poll(struct mts_gate *g, int *error);
 /* Sleeps until open or failed: the first error or 0; -ETIME after timeout_ns (< 0: for ever). */
 int mts_gate_wait(struct mts_gate *g, int64_t timeout_ns);
+/* The same, but only open counts: after it returns another value than -ETIME, the gate is free. */
+int mts_gate_drain(struct mts_gate *g, int64_t timeout_ns);
+
+/*
+ * A watch: fn is called once, by the thread whose arrival opens the gate or fails it. It must be
+ * short, must not touch any gate, and finds its surroundings by the address of its watch. The watch
+ * stays the caller's and in place until it has fired or is taken back.
+ */
+struct mts_gate_watch {
+	void (*fn)(struct mts_gate_watch *w);
+	struct mts_gate_watch *next; /* gate.c */
+	struct mts_gate *on;         /* gate.c; zero at first */
+};
+
+/* 1: the gate is open or failed already, the watch is not set and will not fire; 0: it is set. */
+int mts_gate_watch(struct mts_gate *g, struct mts_gate_watch *w);
+/* 1: taken back, will not fire; 0: it has fired (fn has returned), or was never set. */
+int mts_gate_unwatch(struct mts_gate_watch *w);
 
 struct mts_segment {
 	void *dst;
@@ -63,7 +84,7 @@ struct mts_device_config {
 	unsigned threads;    /* cpu: compute threads, 0 = one per usable core */
 	double link_gbps;    /* cpu, nil: pace of each lane in 10^9 bytes/s; 0 = full speed */
 	double copy_us;      /* cpu, nil: fixed cost of each copy call, microseconds */
-	struct mts_manual *manual; /* cpu, nil: tests drive the copies (device_manual.h) */
+	struct mts_manual *manual; /* cpu, nil: tests drive the device (device_manual.h); else NULL */
 };
 
 struct mts_device_info {
@@ -89,7 +110,7 @@ struct mts_device_ops {
 	int (*prepare)(struct mts_device *dev, const uint32_t (*nk)[2], unsigned shapes,
 		       struct mts_error *err);
 
-	/* Device memory, 64-byte aligned, zeroed. */
+	/* Device memory, 64-byte aligned, zeroed. -ENOMEM, also where taking it would endanger others. */
 	int (*alloc)(struct mts_device *dev, size_t bytes, void **out);
 	void (*free)(struct mts_device *dev, void *p, size_t bytes);
 	/* Synchronous copies outside the queues, for weights, activations in checks, and erasure. */
@@ -103,8 +124,8 @@ struct mts_device_ops {
 	/*
 	 * Starts one copy of n segments (n <= MTS_COPY_MAX); segments are read before it returns.
 	 * -EAGAIN: the lane's queue is full, reap first. Copies of a lane are reaped in any order.
-	 * on_done (may be NULL) is called from any thread after each completion, to wake the reaper;
-	 * it is set once by copy_notify.
+	 * on_done (may be NULL) is called from any thread, also from within copy(), after each
+	 * completion, to wake the reaper; set by copy_notify while no copy is under way.
 	 */
 	int (*copy)(struct mts_device *dev, enum mts_lane lane, const struct mts_segment *seg,
 		    unsigned n, uint64_t cookie);
@@ -115,7 +136,8 @@ struct mts_device_ops {
 
 	/*
 	 * Compute queue: operations run in order, asynchronously. The structs are copied; what they
-	 * point to must stay until a later signal() has arrived.
+	 * point to must stay until a later signal() has arrived. A launch into a full queue (2,048 on
+	 * cpu and nil) sleeps until there is room: whatever the queue waits for must be on its way.
 	 */
 	int (*embed)(struct mts_device *dev, const struct mts_op_embed *op);
 	int (*norm)(struct mts_device *dev, const struct mts_op_norm *op);
@@ -131,7 +153,8 @@ struct mts_device_ops {
 	int (*wait)(struct mts_device *dev, struct mts_gate *g);
 	/*
 	 * Arrives at the gate when everything before it has run: 0, or the error of the first failed
-	 * wait or operation since the last signal; operations after that failure are skipped.
+	 * wait or operation since the last signal; operations after that failure are skipped. The
+	 * gate gets its one arrival in every case, also (-EIO) when the device is lost.
 	 */
 	int (*signal)(struct mts_device *dev, struct mts_gate *g);
 };
