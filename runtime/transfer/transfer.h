@@ -19,9 +19,14 @@
  *   - Within a lane: by class first (demand before prefetch before write-back), then earliest
  *     deadline, then order of submission. Entries larger than slice_bytes are cut, so that small ones
  *     overtake; at most lane_bytes are in flight per lane.
- *   - Equal loads (same first destination, source and bytes) waiting or running are merged: one copy,
- *     each gets its completion.
- *   - Write-back waiting is bounded: beyond writeback_bytes submit answers -EAGAIN for it.
+ *   - Equal loads (the same segments) waiting or running are merged: one copy, as urgent as the most
+ *     urgent of them; each gets its completion.
+ *   - Write-back waiting is bounded: beyond writeback_bytes submit answers -EAGAIN for it. (A batch
+ *     that alone exceeds the bound is taken when no other write-back is outstanding.)
+ *   - After open nothing is allocated.
+ *
+ * Entries with no bytes complete with 0; an unknown op or class, or segments without an array, with
+ * -EINVAL.
  */
 #ifndef MTS_TRANSFER_H
 #define MTS_TRANSFER_H
@@ -37,12 +42,15 @@ enum mts_sqe_op {
 enum mts_sqe_class { MTS_DEMAND, MTS_PREFETCH, MTS_BACKGROUND };
 
 /*
- * Segments belong to the caller and stay unchanged until the completion has been reaped.
- * `after` (may be NULL) is a gate the scheduler waits for before the first slice starts; if it fails,
- * the entry completes with its error. `gate` (may be NULL) gets one arrival when the entry is done or
- * has failed, before the completion can be reaped.
- * CANCEL: the entries whose user_data equals `target` and of which no slice has started complete
- * with -ECANCELED; started ones stop after the running slice. Its own result: how many it met.
+ * Segments belong to the caller and stay unchanged until the completion has been reaped; so do the
+ * gates. `after` (may be NULL) is a gate the scheduler waits for before the first slice starts,
+ * without holding up others; if it fails, the entry completes with its error. `gate` (may be NULL)
+ * gets one arrival when the entry is done or has failed, before the completion can be reaped; when
+ * the entry is cancelled or late while a slice runs, the gate fails at once (its waiters go) and the
+ * arrival follows with the completion.
+ * CANCEL: the entries submitted before, whose user_data equals `target`, complete with -ECANCELED:
+ * at once where no slice has started, else after the running slices. Its own result: how many it
+ * met.
  */
 struct mts_sqe {
 	uint8_t op;
@@ -70,6 +78,12 @@ struct mts_transfer_config {
 	size_t slice_bytes;      /* default 1 MiB */
 	size_t lane_bytes;       /* in flight per lane; default 8 MiB */
 	size_t writeback_bytes;  /* waiting or running; default 256 MiB */
+	/*
+	 * Tests: the manual of `device`. Then there is no thread; submit, reap and wait run the
+	 * scheduler, by the manual's clock, and wait steps the manual (or moves its clock to the next
+	 * timeout) until something completes. Else NULL.
+	 */
+	struct mts_manual *manual;
 };
 
 struct mts_transfer_stats {
@@ -82,11 +96,15 @@ struct mts_transfer_stats {
 
 struct mts_transfer;
 
+/* -EINVAL: no device, entries no power of two or above 2^20, slice_bytes above 1 GiB; -ENOMEM. */
 int mts_transfer_open(const struct mts_transfer_config *cfg, struct mts_transfer **out);
-/* Cancels what has not started, waits for what has; completions not reaped are dropped. */
+/*
+ * Cancels everything as CANCEL does and waits until the device is done with it; completions not reaped
+ * are dropped, gates have had their arrivals. No copy may be held by a manual for ever meanwhile.
+ */
 void mts_transfer_close(struct mts_transfer *t);
 
-/* The next free entry, zeroed, or NULL when the SQ is full (submit, or reap first). */
+/* The next free entry, zeroed, or NULL when the SQ is full (submit, then wait). */
 struct mts_sqe *mts_transfer_get_sqe(struct mts_transfer *t);
 /*
  * Hands over all entries got since the last submit: their number. -EAGAIN: they would leave more
@@ -98,7 +116,10 @@ int mts_transfer_submit(struct mts_transfer *t);
 void mts_transfer_abandon(struct mts_transfer *t);
 /* Up to max completions without waiting: their number. */
 unsigned mts_transfer_reap(struct mts_transfer *t, struct mts_cqe *out, unsigned max);
-/* Sleeps until a completion can be reaped: 0, or -ETIME. timeout_ns < 0: for ever. */
+/*
+ * Sleeps until a completion can be reaped, or, after get_sqe answered NULL, until the SQ has room: 0;
+ * -ETIME; -ENOENT: nothing is outstanding, it would sleep for ever. timeout_ns < 0: no limit.
+ */
 int mts_transfer_wait(struct mts_transfer *t, int64_t timeout_ns);
 /* Called from the transfer thread after completions were posted (may be NULL): wakes an owner that
  * sleeps elsewhere. Set before the first submit. */
