@@ -93,6 +93,12 @@ struct mts_device_info {
 	size_t memory_total;
 };
 
+/* Of the compute queue, since open. */
+struct mts_device_stats {
+	uint64_t wait_ns; /* stood still at gates */
+	uint64_t run_ns;  /* ran operations */
+};
+
 struct mts_device; /* first member: const struct mts_device_ops *ops */
 
 struct mts_device_ops {
@@ -103,6 +109,8 @@ struct mts_device_ops {
 	/* Waits for the queues to drain; no call may be under way. */
 	void (*close)(struct mts_device *dev);
 	void (*info)(struct mts_device *dev, struct mts_device_info *out);
+	/* Any thread. */
+	void (*stats)(struct mts_device *dev, struct mts_device_stats *out);
 	/*
 	 * Tells the device the shapes of every GEMM that will be launched, so that it can check them
 	 * (position independence, accuracy) and choose; called once, before the first launch.

@@ -245,6 +245,14 @@ int mts_host_fetch(struct mts_device *dev, void *dst, const void *src, size_t by
 	return launch(dev, &(struct mts_op){ .kind = MTS_OP_FETCH, .fetch = { dst, src, bytes } });
 }
 
+void mts_host_stats(struct mts_device *dev, struct mts_device_stats *out)
+{
+	const struct mts_queue *q = &host(dev)->queue;
+
+	out->wait_ns = atomic_load_explicit(&q->wait_ns, memory_order_relaxed);
+	out->run_ns = atomic_load_explicit(&q->run_ns, memory_order_relaxed);
+}
+
 int mts_host_wait(struct mts_device *dev, struct mts_gate *g)
 {
 	return launch(dev, &(struct mts_op){ .kind = MTS_OP_WAIT, .gate = g });

@@ -26,6 +26,7 @@ int mts_host_device_start(struct mts_host_device *h, const struct mts_device_con
 			  struct mts_error *err);
 void mts_host_device_stop(struct mts_host_device *h);
 
+void mts_host_stats(struct mts_device *dev, struct mts_device_stats *out);
 int mts_host_alloc(struct mts_device *dev, size_t bytes, void **out);
 void mts_host_free(struct mts_device *dev, void *p, size_t bytes);
 int mts_host_write(struct mts_device *dev, void *dst, const void *src, size_t bytes);
@@ -51,6 +52,7 @@ int mts_host_wait(struct mts_device *dev, struct mts_gate *g);
 int mts_host_signal(struct mts_device *dev, struct mts_gate *g);
 
 #define MTS_HOST_DEVICE_OPS \
+	.stats = mts_host_stats, \
 	.alloc = mts_host_alloc, \
 	.free = mts_host_free, \
 	.write = mts_host_write, \

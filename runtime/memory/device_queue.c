@@ -7,8 +7,28 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static void add_since(_Atomic uint64_t *total, uint64_t began)
+{
+	atomic_fetch_add_explicit(total, mts_now() - began, memory_order_relaxed);
+}
+
+static int wait_gate(struct mts_queue *q, struct mts_gate *g)
+{
+	uint64_t began;
+	int error;
+
+	if (mts_gate_poll(g, &error))
+		return error;
+	began = mts_now();
+	error = mts_gate_wait(g, -1);
+	add_since(&q->wait_ns, began);
+	return error;
+}
+
 static void perform(struct mts_queue *q, const struct mts_op *op)
 {
+	uint64_t began;
+
 	if (atomic_load_explicit(q->lost, memory_order_relaxed))
 		q->error = -EIO;
 	if (op->kind == MTS_OP_SIGNAL) {
@@ -17,9 +37,11 @@ static void perform(struct mts_queue *q, const struct mts_op *op)
 	} else if (q->error) {
 		return;
 	} else if (op->kind == MTS_OP_WAIT) {
-		q->error = mts_gate_wait(op->gate, -1);
+		q->error = wait_gate(q, op->gate);
 	} else {
+		began = mts_now();
 		q->error = q->run(q->arg, op);
+		add_since(&q->run_ns, began);
 	}
 }
 

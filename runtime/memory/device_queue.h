@@ -55,6 +55,7 @@ struct mts_queue {
 	void *arg;
 	_Atomic int *lost; /* the device's */
 	int error;         /* since the last signal; the thread's own */
+	_Atomic uint64_t wait_ns, run_ns;
 	_Atomic int stop;
 	struct mts_park worker, launcher;
 	pthread_t thread;
