@@ -68,7 +68,7 @@ static struct distribution distribution_of(const struct mts_model_config *c, enu
 	case MTS_W_OUT_WEIGHT:
 		return (struct distribution){0, 1 / sqrtf((float)mts_config_ycols(c))};
 	case MTS_W_HEAD1_WEIGHT:
-		return (struct distribution){0, 1.5f / sqrtf((float)c->head_hidden)};
+		return (struct distribution){0, 1.25f / sqrtf((float)c->head_hidden)};
 	default:
 		return (struct distribution){0, 0.1f};
 	}
