@@ -103,9 +103,15 @@ struct mts_forward {
 };
 
 /*
- * Launches one pass; returns as soon as it is queued. Layer l waits on every ready[i][l] right before
- * it first reads cached keys, not earlier. With no candidates and hidden == NULL the pass ends when
- * the last layer's K/V is stored.
+ * Launches one pass; returns as soon as it is queued. Layer l waits on every ready[i][l] right
+ * before it stores its own K/V, which is right before it first reads cached keys, and not earlier.
+ * With no candidates and hidden == NULL the pass ends when the last layer's K/V is stored.
+ *
+ * Refused before anything is launched, `done` untouched: -EINVAL (spans that do not cover the rows
+ * in order, a layout that is not the model's, scores missing), -E2BIG (more rows or candidates than
+ * reserved), -ERANGE (an item or action the model does not have). Otherwise 0, and `done` gets its
+ * one arrival: 0, or the -errno of the first failed launch, operation or ready gate, behind
+ * everything that still runs.
  */
 int mts_forward(struct mts_weights *w, const struct mts_forward *f);
 
