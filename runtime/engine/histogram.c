@@ -30,15 +30,22 @@ void mts_histogram_clear(struct mts_histogram *h)
 	memset(h, 0, sizeof(*h));
 }
 
-void mts_histogram_add(struct mts_histogram *h, uint64_t value)
+void mts_histogram_add_many(struct mts_histogram *h, uint64_t value, uint64_t times)
 {
+	if (!times)
+		return;
 	if (!h->count || value < h->min)
 		h->min = value;
 	if (value > h->max)
 		h->max = value;
-	h->count++;
-	h->sum += value;
-	h->bucket[bucket_of(value)]++;
+	h->count += times;
+	h->sum += value * times;
+	h->bucket[bucket_of(value)] += times;
+}
+
+void mts_histogram_add(struct mts_histogram *h, uint64_t value)
+{
+	mts_histogram_add_many(h, value, 1);
 }
 
 void mts_histogram_merge(struct mts_histogram *into, const struct mts_histogram *from)

@@ -19,6 +19,8 @@ struct mts_histogram {
 
 void mts_histogram_clear(struct mts_histogram *h);
 void mts_histogram_add(struct mts_histogram *h, uint64_t value);
+/* The same `times` over; with a duration as times, the histogram is one over time. */
+void mts_histogram_add_many(struct mts_histogram *h, uint64_t value, uint64_t times);
 void mts_histogram_merge(struct mts_histogram *into, const struct mts_histogram *from);
 /* The value below which a share q (0..1) lies, as the middle of its bucket, within [min, max]; 0 if
  * empty. q = 0 and q = 1 are exact. */
