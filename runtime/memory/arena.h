@@ -5,6 +5,13 @@
  * Floor: memory. A provider is one const table; `auto` tries them in order and takes the first that
  * works. The arena is cut into pieces of at most MTS_ARENA_PIECE bytes, the unit of registration with
  * a device; no extent straddles two. Thread: open and close from one thread; the rest is read-only.
+ *
+ *   memfd   huge pages of 2 MiB that the administrator has set aside (vm.nr_hugepages)
+ *   thp     anonymous memory, transparent huge pages where the kernel finds some
+ *   plain   anonymous memory, pages of 4 KiB
+ *
+ * All memory is there when open returns: nothing is faulted in later, and what the machine or its
+ * control group does not have is refused before it is touched.
  */
 #ifndef MTS_ARENA_H
 #define MTS_ARENA_H
@@ -19,8 +26,12 @@ struct mts_error;
 struct mts_arena_config {
 	const char *provider; /* "auto", "memfd", "thp", "plain", or "NAME:PATH"; NULL = auto */
 	size_t bytes;         /* rounded up to the page size of the provider */
-	int node;             /* NUMA node, -1 = that of the calling thread */
-	unsigned threads;     /* population threads, 0 = one per core of the node */
+	/*
+	 * NUMA node; its memory alone is used, and too little of it is an error. -1: the node of the
+	 * calling thread where it has room, then others.
+	 */
+	int node;
+	unsigned threads;     /* population threads, 0 = one per core of the node, at most 16 */
 };
 
 struct mts_arena_info {
@@ -30,12 +41,15 @@ struct mts_arena_info {
 	int node;             /* asked for (resolved) */
 	uint64_t pages_on_node, pages_elsewhere; /* as move_pages saw them; sampled above 4096 pages */
 	uint64_t huge_bytes;  /* mapped by 2 MiB pages, as smaps saw it */
+	double seconds;       /* to populate */
+	char note[128];       /* what could not be done as asked, and why; "" */
+	char refused[256];    /* auto: the rungs above this one, and why each would not do; "" */
 };
 
 struct mts_arena {
 	char *base;
 	size_t bytes;
-	/* the rest is private to arena.c */
+	/* the rest is private to arena*.c */
 	const struct mts_arena_ops *ops;
 	struct mts_arena_info info;
 	int fd;
@@ -44,13 +58,28 @@ struct mts_arena {
 struct mts_arena_ops {
 	const char *name;
 	size_t page_size;
-	/* Maps bytes, unpopulated. -errno with a reason in err. */
-	int (*map)(struct mts_arena *a, const struct mts_arena_config *cfg, const char *path,
-		   struct mts_error *err);
+	/* Its memory is set aside when it is mapped: need not be compared with what is available. */
+	int reserved;
+	/*
+	 * Maps a->bytes (a multiple of page_size) at a->base, unpopulated, aligned to page_size.
+	 * path: what followed "NAME:", or NULL. -errno with a reason in err.
+	 */
+	int (*map)(struct mts_arena *a, const char *path, struct mts_error *err);
 	void (*unmap)(struct mts_arena *a);
 };
 
-/* Maps, binds, populates and verifies. -ENOMEM, -EINVAL (unknown provider), -errno of the provider. */
+extern const struct mts_arena_ops mts_arena_memfd;
+extern const struct mts_arena_ops mts_arena_thp;
+extern const struct mts_arena_ops mts_arena_plain;
+
+/* The ladder as `auto` climbs down it; ends with NULL. */
+extern const struct mts_arena_ops *const mts_arena_ladder[];
+
+/*
+ * Maps, binds, populates and verifies. -EINVAL (unknown provider, bad size or node), -ENOMEM (not that
+ * much to be had), -errno of the provider; err says which and why. A machine or container without
+ * NUMA calls is no error: see info.note.
+ */
 int mts_arena_open(const struct mts_arena_config *cfg, struct mts_arena **out,
 		   struct mts_error *err);
 void mts_arena_close(struct mts_arena *a);

@@ -4,9 +4,10 @@
  */
 #include "memory/available.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "memory/proc.h"
 
 /* The names that differ between the two generations of the memory controller. */
 struct controller {
@@ -18,37 +19,19 @@ static const struct controller v2 = { "/sys/fs/cgroup", "memory.max", "memory.cu
 static const struct controller v1 = { "/sys/fs/cgroup/memory", "memory.limit_in_bytes",
 				      "memory.usage_in_bytes", "total_inactive_file" };
 
-/* The number behind `key` in a file of lines "key number"; key NULL: the file's first number. */
-static int read_number(const char *path, const char *key, uint64_t *out)
-{
-	FILE *f = fopen(path, "re");
-	char line[256];
-	size_t len = key ? strlen(key) : 0;
-	int found = 0;
-
-	if (!f)
-		return 0;
-	while (!found && fgets(line, sizeof(line), f))
-		if (!key || (!strncmp(line, key, len) && strchr(": \t", line[len])))
-			found = sscanf(line + len, "%*[: \t]%" SCNu64, out) == 1 ||
-				sscanf(line + len, "%" SCNu64, out) == 1;
-	fclose(f);
-	return found;
-}
-
 static uint64_t group_leaves(const struct controller *c, const char *group)
 {
 	char path[4608];
 	uint64_t limit, usage, cache;
 
 	snprintf(path, sizeof(path), "%s%s/%s", c->mount, group, c->limit);
-	if (!read_number(path, NULL, &limit)) /* no file, or "max" */
+	if (!mts_proc_number(path, NULL, &limit)) /* no file, or "max" */
 		return UINT64_MAX;
 	snprintf(path, sizeof(path), "%s%s/%s", c->mount, group, c->usage);
-	if (!read_number(path, NULL, &usage))
+	if (!mts_proc_number(path, NULL, &usage))
 		return UINT64_MAX;
 	snprintf(path, sizeof(path), "%s%s/memory.stat", c->mount, group);
-	if (!read_number(path, c->cache, &cache) || cache > usage)
+	if (!mts_proc_number(path, c->cache, &cache) || cache > usage)
 		cache = 0;
 	usage -= cache;
 	return limit > usage ? limit - usage : 0;
@@ -78,7 +61,7 @@ uint64_t mts_memory_available(void)
 	char line[4096], *group;
 	FILE *f;
 
-	if (read_number("/proc/meminfo", "MemAvailable", &leaves))
+	if (mts_proc_number("/proc/meminfo", "MemAvailable", &leaves))
 		least = leaves * 1024;
 	f = fopen("/proc/self/cgroup", "re");
 	if (!f)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-static const struct mts_device_ops *const devices[] = { &mts_device_nil };
+static const struct mts_device_ops *const devices[] = { &mts_device_cpu, &mts_device_nil };
 
 const struct mts_device_ops *mts_device_find(const char *name)
 {

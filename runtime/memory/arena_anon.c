@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Arena providers thp and plain: anonymous memory, with and without transparent huge pages. Floor:
+ * memory; called by arena.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "error.h"
+#include "memory/arena.h"
+
+#define HUGE ((size_t)2 << 20)
+
+/* Address space of a->bytes that begins at a multiple of `align`. */
+static int map_aligned(struct mts_arena *a, size_t align, struct mts_error *err)
+{
+	size_t whole, head;
+	char *p = MAP_FAILED;
+
+	errno = ENOMEM;
+	if (!__builtin_add_overflow(a->bytes, align, &whole))
+		p = mmap(NULL, whole, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED) {
+		int error = errno;
+
+		mts_error_set(err, "arena %s: no address space for %zu bytes: %s", a->ops->name,
+			      a->bytes, strerror(error));
+		return -error;
+	}
+	head = -(uintptr_t)p % align;
+	if (head)
+		munmap(p, head);
+	munmap(p + head + a->bytes, whole - head - a->bytes);
+	a->base = p + head;
+	return 0;
+}
+
+static int no_path(const struct mts_arena *a, const char *path, struct mts_error *err)
+{
+	if (!path)
+		return 0;
+	mts_error_set(err, "arena %s takes no path, got \"%s\"", a->ops->name, path);
+	return -EINVAL;
+}
+
+static int thp_is_off(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
+	char line[128] = "";
+	int off;
+
+	if (!f)
+		return 1;
+	off = !fgets(line, sizeof(line), f) || strstr(line, "[never]");
+	fclose(f);
+	return off;
+}
+
+static int thp_map(struct mts_arena *a, const char *path, struct mts_error *err)
+{
+	int ret = no_path(a, path, err);
+
+	if (ret)
+		return ret;
+	if (thp_is_off()) {
+		mts_error_set(err, "arena thp: transparent huge pages are off "
+			      "(/sys/kernel/mm/transparent_hugepage/enabled)");
+		return -ENOTSUP;
+	}
+	ret = map_aligned(a, HUGE, err);
+	if (ret)
+		return ret;
+	if (madvise(a->base, a->bytes, MADV_HUGEPAGE)) {
+		ret = -errno;
+		mts_error_set(err, "arena thp: madvise: %s", strerror(-ret));
+		munmap(a->base, a->bytes);
+	}
+	return ret;
+}
+
+static int plain_map(struct mts_arena *a, const char *path, struct mts_error *err)
+{
+	int ret = no_path(a, path, err);
+
+	if (!ret)
+		ret = map_aligned(a, a->ops->page_size, err);
+	if (!ret) /* where the machine's default is huge pages: plain means plain */
+		madvise(a->base, a->bytes, MADV_NOHUGEPAGE);
+	return ret;
+}
+
+static void anon_unmap(struct mts_arena *a)
+{
+	munmap(a->base, a->bytes);
+}
+
+const struct mts_arena_ops mts_arena_thp = {
+	.name = "thp",
+	.page_size = HUGE,
+	.map = thp_map,
+	.unmap = anon_unmap,
+};
+
+const struct mts_arena_ops mts_arena_plain = {
+	.name = "plain",
+	.page_size = 4096,
+	.map = plain_map,
+	.unmap = anon_unmap,
+};
