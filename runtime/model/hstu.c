@@ -19,7 +19,7 @@
 struct run {
 	struct mts_weights *w;
 	const struct mts_forward *f;
-	struct mts_slot *slot;
+	struct mts_activations *slot;
 	const struct mts_device_ops *ops;
 };
 
@@ -273,7 +273,7 @@ static int launch(const struct run *r)
 }
 
 /* The candidates of the pass as a pass of their own: no history rows, every key cached. */
-static void make_tail(const struct mts_pass *pass, struct mts_slot *slot)
+static void make_tail(const struct mts_pass *pass, struct mts_activations *slot)
 {
 	uint32_t rows = 0, spans = 0;
 

@@ -21,7 +21,7 @@ struct buffer {
 enum { BUFFERS = 11 };
 
 /* The device buffers of a slot with their sizes: one list for reserving and for giving back. */
-static void slot_buffers(const struct mts_weights *w, struct mts_slot *s, struct buffer *out)
+static void slot_buffers(const struct mts_weights *w, struct mts_activations *s, struct buffer *out)
 {
 	const struct mts_model_config *c = &w->config;
 	size_t row = w->rows * sizeof(float), cand = w->candidates * sizeof(float);
@@ -43,7 +43,7 @@ static void slot_buffers(const struct mts_weights *w, struct mts_slot *s, struct
 	memcpy(out, list, sizeof(list));
 }
 
-static int slot_open(struct mts_weights *w, struct mts_slot *s)
+static int slot_open(struct mts_weights *w, struct mts_activations *s)
 {
 	struct buffer list[BUFFERS];
 	int rc = 0;
@@ -58,7 +58,7 @@ static int slot_open(struct mts_weights *w, struct mts_slot *s)
 	return rc;
 }
 
-static void slot_close(struct mts_weights *w, struct mts_slot *s)
+static void slot_close(struct mts_weights *w, struct mts_activations *s)
 {
 	struct buffer list[BUFFERS];
 

@@ -11,7 +11,7 @@
 #include "model/spec.h"
 
 /* Device memory of one pass in flight; `tail` is the same for candidate rows alone. */
-struct mts_slot {
+struct mts_activations {
 	float *x;  /* [rows, d] the residual stream */
 	float *n;  /* [rows, d] normalised */
 	float *z;  /* [rows, zcols] U | V | Q | K */
@@ -34,7 +34,7 @@ struct mts_weights {
 	uint32_t rows, candidates;
 	enum mts_dtype kv;
 	unsigned slots;
-	struct mts_slot *slot; /* [slots] */
+	struct mts_activations *slot; /* [slots] */
 	float **tensor;	       /* device, [mts_weight_count], in the order of spec.h */
 };
 
