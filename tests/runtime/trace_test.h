@@ -14,13 +14,13 @@
 #include <unistd.h>
 
 static char test_dir[64];
-static char test_path_text[4][128];
+static char test_path_text[64][128];
 
-/* "NAME in the test's folder"; the text lives for three more calls. */
+/* "NAME in the test's folder"; the text lives for 63 more calls. */
 __attribute__((unused)) static const char *test_path(const char *name)
 {
 	static int turn;
-	char *text = test_path_text[turn++ % 4];
+	char *text = test_path_text[turn++ % 64];
 
 	snprintf(text, sizeof(test_path_text[0]), "%s/%s", test_dir, name);
 	return text;
