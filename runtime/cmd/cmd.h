@@ -10,5 +10,6 @@
 #define MTS_CMD_H
 
 int mts_cmd_model(int argc, char **argv);
+int mts_cmd_trace(int argc, char **argv);
 
 #endif
