@@ -65,7 +65,7 @@ int mts_tier_lookup(struct mts_tier *t, const struct mts_history *h, struct mts_
 static void cut_to_match(struct mts_tier *t, struct mts_user *u, const struct mts_match *m,
 			 uint32_t dev, uint32_t host)
 {
-	uint32_t best = dev > host ? dev : host;
+	uint32_t best = dev > host ? dev : host, T = t->kv.layout.page_tokens;
 
 	if (u->start != m->start) {
 		mts_user_drop(t, u, false);
@@ -76,8 +76,11 @@ static void cut_to_match(struct mts_tier *t, struct mts_user *u, const struct mt
 	if (best == m->visible || (dev == u->dev_len && host == u->host_len))
 		return;
 	u->epoch++;
-	if (dev < u->dev_len)
+	if (dev < u->dev_len) {
 		mts_device_cut(t, u, dev);
+		if (dev % T)
+			u->dev_tail = u->host_tail;
+	}
 	if (host < u->host_len)
 		mts_host_cut(t, u, host);
 }

@@ -49,6 +49,8 @@ void mts_device_use(struct mts_tier *t, struct mts_user *u)
 {
 	const struct mts_policy_use use = { now_ns(), u->dev_len };
 
+	if (!u->dev_pages)
+		return;
 	if (u->on_device) {
 		t->policy->use(t->dev_policy, &u->dev_node, &use);
 		return;

@@ -109,9 +109,10 @@ static int open_leases(struct mts_tier *t)
 	return 0;
 }
 
-static int open_parts(struct mts_tier *t, struct mts_error *err)
+static int open_parts(struct mts_tier *t, const struct mts_transfer_config *rings,
+		      struct mts_error *err)
 {
-	struct mts_transfer_config tc = { .device = t->dev };
+	struct mts_transfer_config tc = rings ? *rings : (struct mts_transfer_config){ 0 };
 	int ret = open_pool(t, err);
 
 	if (!ret)
@@ -122,13 +123,15 @@ static int open_parts(struct mts_tier *t, struct mts_error *err)
 		ret = t->policy->open(&t->dev_policy);
 	if (!ret)
 		ret = t->policy->open(&t->host_policy);
+	tc.device = t->dev;
 	if (!ret && t->extents)
 		ret = mts_transfer_open(&tc, &t->transfer);
 	return ret;
 }
 
 int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
-		     const struct mts_policy *policy, struct mts_tier **out, struct mts_error *err)
+		     const struct mts_policy *policy, const struct mts_transfer_config *rings,
+		     struct mts_tier **out, struct mts_error *err)
 {
 	struct mts_tier *t;
 	int ret = check_config(cfg, err);
@@ -155,7 +158,7 @@ int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
 	};
 	if (err)
 		err->text[0] = '\0';
-	ret = open_parts(t, err);
+	ret = open_parts(t, rings, err);
 	if (ret) {
 		if (err && !err->text[0])
 			mts_error_set(err, "tier: %s", strerror(-ret));
@@ -186,7 +189,7 @@ int mts_tier_open(const struct mts_tier_config *cfg, struct mts_tier **out, stru
 	ret = ops->open(&dc, &dev, err);
 	if (ret)
 		return ret;
-	ret = mts_tier_open_on(cfg, dev, &mts_policy_lru, out, err);
+	ret = mts_tier_open_on(cfg, dev, &mts_policy_lru, NULL, out, err);
 	if (ret)
 		ops->close(dev);
 	else
@@ -205,6 +208,8 @@ static void drop_moves(struct mts_tier *t)
 			m->user->writeback = NULL;
 		}
 		TAILQ_REMOVE(&t->moves, m, link);
+		for (uint32_t i = 0; i < m->pages; i++)
+			mts_host_unref(t, m->slot[i].extent);
 		free(m->dev_page);
 		free(m->slot);
 		free(m->segment);

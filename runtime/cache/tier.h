@@ -189,9 +189,13 @@ void mts_writebacks_start(struct mts_tier *t);
 /* lease.c: gates outlive a lease while a load may still arrive at them */
 void mts_lease_move_done(struct mts_tier *t, struct mts_lease *l);
 
-/* tier.c: opens a tier on a device the caller owns; its fences and model stay the caller's. */
+/*
+ * tier.c: opens a tier on a device the caller owns and that outlives it. rings: NULL, or what should
+ * differ from the defaults (its device is ignored).
+ */
 int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
-		     const struct mts_policy *policy, struct mts_tier **out, struct mts_error *err);
+		     const struct mts_policy *policy, const struct mts_transfer_config *rings,
+		     struct mts_tier **out, struct mts_error *err);
 /* Copies under way, of any kind. */
 unsigned mts_tier_outstanding(const struct mts_tier *t);
 

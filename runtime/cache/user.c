@@ -147,14 +147,15 @@ static uint32_t match_prefix(const struct mts_user *u, const struct mts_event *e
 }
 
 /*
- * *dev and *host: how much of each tier's content can serve this history, at most `visible`.
+ * *dev and *host: how much of each tier's content can serve this history, at most `visible`. The
+ * device's falls inside a page only where it ends, or where the host's ends there.
  * A caller that promises to append is believed; else every visible event is hashed.
  */
 void mts_user_match(const struct mts_tier *t, const struct mts_user *u, const struct mts_history *h,
 		    struct mts_match *m, uint32_t *dev, uint32_t *host)
 {
 	const struct mts_event *e = h->events + (m->start - h->first);
-	uint32_t T = t->kv.layout.page_tokens, agreed = 0;
+	uint32_t T = t->kv.layout.page_tokens, agreed = 0, by_dev, by_host, matched;
 	uint64_t hash = u->seed;
 
 	*dev = *host = 0;
@@ -173,9 +174,13 @@ void mts_user_match(const struct mts_tier *t, const struct mts_user *u, const st
 			break;
 		agreed++;
 	}
-	*dev = match_prefix(u, e, m->visible, T, agreed, u->dev_len, u->dev_tail);
-	*host = match_prefix(u, e, m->visible, T, agreed, u->host_len, u->host_tail);
-	if ((*dev < u->dev_len || *host < u->host_len) && *dev < m->visible && *host < m->visible)
+	/* Both tiers hold the same content, one perhaps more of it: what one proves holds for both. */
+	by_dev = match_prefix(u, e, m->visible, T, agreed, u->dev_len, u->dev_tail);
+	by_host = match_prefix(u, e, m->visible, T, agreed, u->host_len, u->host_tail);
+	matched = by_dev > by_host ? by_dev : by_host;
+	*dev = matched < u->dev_len ? matched : u->dev_len;
+	*host = matched < u->host_len ? matched : u->host_len;
+	if (matched < m->visible && (matched < u->dev_len || matched < u->host_len))
 		m->flags |= MTS_REPLY_DIVERGED;
 }
 

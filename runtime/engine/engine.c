@@ -151,6 +151,7 @@ static void launch(struct mts_server *s, struct mts_step *step)
 		.scores = step->scores,
 		.slot = s->launched % MTS_STEPS,
 	};
+	int error;
 
 	step->busy = true;
 	s->launched++;
@@ -160,8 +161,9 @@ static void launch(struct mts_server *s, struct mts_step *step)
 	step->watch = (struct mts_gate_watch){ .fn = pass_done };
 	step->server = s;
 	(void)mts_gate_watch(&step->done, &step->watch);
-	/* An error reaches the gate too, and is seen there. */
-	(void)mts_forward(s->weights, &f);
+	error = mts_forward(s->weights, &f);
+	if (error) /* refused: nothing was launched, the gate is still ours */
+		mts_gate_arrive(&step->done, error);
 }
 
 static bool plan_step(struct mts_server *s)

@@ -73,6 +73,7 @@ struct mts_server {
 	struct mts_model *model;
 	bool own_model;
 	struct mts_weights *weights;
+	bool own_weights;
 	struct mts_tier *tier;
 	uint32_t tasks;
 	char numerics[160];
@@ -100,9 +101,14 @@ struct mts_server {
 
 /* server.c: wakes the engine thread; any thread */
 void mts_server_ring(struct mts_server *s);
-/* server.c: opens on a device and model that the caller owns and that outlive the server. */
+/*
+ * server.c: opens on a device and model that the caller owns and that outlive the server. weights may
+ * be NULL (the server makes its own); given, they have MTS_STEPS slots of step_tokens rows, and only
+ * one of the servers that share them has requests under way at a time.
+ */
 int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *dev,
-		       struct mts_model *m, struct mts_server **out, struct mts_error *err);
+		       struct mts_model *m, struct mts_weights *weights, struct mts_server **out,
+		       struct mts_error *err);
 
 /* engine.c */
 void *mts_engine_main(void *server);

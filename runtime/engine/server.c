@@ -112,7 +112,7 @@ static int open_tier(struct mts_server *s, struct mts_error *err)
 	int ret;
 
 	make_version(s, tc.version);
-	ret = mts_tier_open_on(&tc, s->dev, &mts_policy_lru, &s->tier, err);
+	ret = mts_tier_open_on(&tc, s->dev, &mts_policy_lru, NULL, &s->tier, err);
 	if (!ret && s->tier->transfer)
 		mts_transfer_notify(s->tier->transfer, ring, s);
 	return ret;
@@ -150,11 +150,15 @@ static int open_jobs(struct mts_server *s)
 static int open_parts(struct mts_server *s, struct mts_error *err)
 {
 	const struct mts_model_config *c = mts_model_get_config(s->model);
-	int ret;
+	int ret = 0;
 
 	s->tasks = c->tasks;
-	ret = mts_weights_open(s->dev, s->model, s->cfg.step_tokens, s->cfg.step_tokens, MTS_STEPS,
-			       s->cfg.kv_bf16 ? MTS_BF16 : MTS_F32, &s->weights, err);
+	if (!s->weights) {
+		ret = mts_weights_open(s->dev, s->model, s->cfg.step_tokens, s->cfg.step_tokens,
+				       MTS_STEPS, s->cfg.kv_bf16 ? MTS_BF16 : MTS_F32,
+				       &s->weights, err);
+		s->own_weights = !ret;
+	}
 	if (!ret)
 		ret = open_tier(s, err);
 	if (!ret)
@@ -168,7 +172,8 @@ static int open_parts(struct mts_server *s, struct mts_error *err)
 }
 
 int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *dev,
-		       struct mts_model *m, struct mts_server **out, struct mts_error *err)
+		       struct mts_model *m, struct mts_weights *weights, struct mts_server **out,
+		       struct mts_error *err)
 {
 	struct mts_server *s = calloc(1, sizeof(*s));
 	int ret;
@@ -178,6 +183,7 @@ int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *d
 	s->cfg = *cfg;
 	s->dev = dev;
 	s->model = m;
+	s->weights = weights;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->wake, NULL);
 	init_monotonic(&s->replied);
@@ -240,7 +246,7 @@ int mts_server_open(const struct mts_server_config *cfg, struct mts_server **out
 		mts_model_close(m);
 		return ret;
 	}
-	ret = mts_server_open_on(cfg, dev, m, out, err);
+	ret = mts_server_open_on(cfg, dev, m, NULL, out, err);
 	if (ret) {
 		dev->ops->close(dev);
 		mts_model_close(m);
@@ -278,7 +284,7 @@ void mts_server_close(struct mts_server *s)
 	if (s->started)
 		stop(s);
 	mts_tier_close(s->tier);
-	if (s->weights)
+	if (s->own_weights)
 		mts_weights_close(s->weights);
 	for (int i = 0; i < MTS_STEPS; i++)
 		free_step(&s->step[i]);
