@@ -55,3 +55,27 @@ need_packages() {
 		return 1
 	}
 }
+
+# --- building ------------------------------------------------------------------------------------
+
+# What the program needs, to build and to run.
+build_packages=(
+	gcc libc6-dev meson ninja-build pkg-config
+	libjansson-dev libxxhash-dev libnuma-dev uthash-dev check
+	libopenblas0-pthread libblis4-serial
+)
+
+# set_up FOLDER [MESON OPTION...]: configure once; the options of the first time stay.
+set_up() {
+	local folder=$1
+	shift
+	[ -f "$folder/build.ninja" ] || meson setup "$folder" "$@" >"$folder.log" 2>&1 ||
+		{ cat "$folder.log" >&2; die "cannot configure $folder"; }
+}
+
+# build FOLDER [MESON OPTION...]: configure where needed, then build everything.
+build() {
+	mkdir -p build
+	set_up "$@"
+	ninja -C "$1" >"$1.log" 2>&1 || { cat "$1.log" >&2; die "cannot build $1"; }
+}

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs a trace in up to four modes, interleaved segment by segment, and compares every score with
+ * recompute's.
+ *
+ * Floor: cmd. One thread drives; each mode has a server of its own over one device and one set of
+ * weights, and only one of them has work at a time.
+ *
+ * Closed loop: `inflight` requests are in the server at once. A segment is served in blocks; in each
+ * block the first visits go first, off the clock of the ratios, because these are about requests that
+ * could hit. A user's own order never changes.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/replay.h"
+#include "error.h"
+
+#define BLOCK 64
+
+const char *const mts_mode_names[MTS_MODES] = { "recompute", "device_only", "hierarchical",
+						"unbounded" };
+
+/* The arrays of one request under way. */
+struct ticket {
+	struct mts_event *events;
+	uint32_t *candidates;
+	size_t request;
+};
+
+struct run {
+	const struct mts_replay_options *o;
+	const struct mts_replay_trace *t;
+	const struct mts_model_config *c;
+	struct mts_replay_result *out;
+	struct mts_device *dev;
+	struct mts_server *server[MTS_MODES];
+	struct ticket *ticket;
+	unsigned *free_ticket, free_tickets;
+	float *scores[MTS_MODES]; /* of one segment: [requests][max_candidates][tasks] */
+	size_t segment_first, segment_n;
+};
+
+static size_t score_floats(const struct run *x)
+{
+	return (size_t)x->t->max_candidates * x->c->tasks;
+}
+
+/* ---- one request ---- */
+
+static void account(const struct run *x, struct mts_mode_result *m, const struct mts_reply *r)
+{
+	const struct mts_replay_request *q = &x->t->req[x->ticket[r->user_data].request];
+	struct mts_hits *h[2] = { &m->hit, &m->hit_warm };
+
+	m->requests++;
+	m->warm_requests += q->nth > 0;
+	m->failed += r->result != 0;
+	m->window_moves += (r->flags & MTS_REPLY_WINDOW_MOVED) != 0;
+	mts_histogram_add(&m->latency, r->replied_ns - r->submitted_ns);
+	for (int i = 0; i < (q->nth ? 2 : 1); i++) {
+		h[i]->requests++;
+		h[i]->tokens += r->visible;
+		h[i]->token_device += r->device_tokens;
+		h[i]->token_host += r->host_tokens;
+		h[i]->request_host += r->host_tokens > 0;
+		h[i]->request_device += r->device_tokens > 0 && !r->host_tokens;
+	}
+}
+
+/* Waits for at least one reply: 0, or the first failed request's error. */
+static int reap(struct run *x, enum mts_mode mode, struct mts_error *err)
+{
+	struct mts_reply r[32];
+	int n = mts_server_reap(x->server[mode], r, 32, -1), ret = 0;
+
+	for (int i = 0; i < n; i++) {
+		const struct mts_replay_request *q =
+			&x->t->req[x->ticket[r[i].user_data].request];
+
+		account(x, &x->out->mode[mode], &r[i]);
+		x->free_ticket[x->free_tickets++] = (unsigned)r[i].user_data;
+		if (!r[i].result || ret)
+			continue;
+		ret = r[i].result;
+		mts_error_set(err, "%s: user %llu with %llu events: %s", mts_mode_names[mode],
+			      (unsigned long long)q->t.user, (unsigned long long)q->t.history,
+			      ret == -ENOSPC ? "device memory holds less than this one window" :
+					       strerror(-ret));
+	}
+	return ret;
+}
+
+static void fill_request(struct run *x, enum mts_mode mode, size_t i, unsigned ticket,
+			 struct mts_request *out)
+{
+	const struct mts_replay_request *q = &x->t->req[i];
+	struct ticket *k = &x->ticket[ticket];
+	uint64_t start;
+	uint32_t count = mts_replay_window(x->t, q, x->c, k->events, &start);
+
+	for (uint32_t j = 0; j < q->t.candidates; j++)
+		k->candidates[j] = mts_trace_candidate(q->t.user, q->nth, j, x->c->items);
+	k->request = i;
+	*out = (struct mts_request){
+		.history = { q->t.user, q->t.history, start, k->events, count,
+			     x->o->appends ? MTS_HISTORY_APPENDS : 0 },
+		.candidates = k->candidates,
+		.ncandidates = q->t.candidates,
+		.scores = x->scores[mode] + (i - x->segment_first) * score_floats(x),
+		.user_data = ticket,
+	};
+}
+
+static void tell_hint(struct run *x, enum mts_mode mode, const struct mts_trace_request *t)
+{
+	/* A hint that finds the queue full is lost, as a caller's would be. */
+	if (t->hint == MTS_TRACE_HINT_OPEN)
+		(void)mts_server_prefetch(x->server[mode], t->user);
+	else if (t->hint == MTS_TRACE_HINT_END)
+		(void)mts_server_session_end(x->server[mode], t->user);
+}
+
+static int serve_one(struct run *x, enum mts_mode mode, size_t i, struct mts_error *err)
+{
+	const struct mts_trace_request *t = &x->t->req[i].t;
+	struct mts_request req;
+	int ret = 0;
+
+	if (t->hint == MTS_TRACE_HINT_OPEN || mts_trace_hint_only(t))
+		tell_hint(x, mode, t);
+	if (mts_trace_hint_only(t))
+		return 0;
+	while (!x->free_tickets && !ret)
+		ret = reap(x, mode, err);
+	if (ret)
+		return ret;
+	fill_request(x, mode, i, x->free_ticket[--x->free_tickets], &req);
+	ret = mts_server_submit(x->server[mode], &req, 1);
+	if (ret < 0) {
+		mts_error_set(err, "%s: cannot submit: %s", mts_mode_names[mode], strerror(-ret));
+		return ret;
+	}
+	if (t->hint == MTS_TRACE_HINT_END)
+		tell_hint(x, mode, t);
+	return 0;
+}
+
+static int drain(struct run *x, enum mts_mode mode, struct mts_error *err)
+{
+	int ret = 0;
+
+	while (x->free_tickets < x->o->inflight && !ret)
+		ret = reap(x, mode, err);
+	return ret;
+}
+
+/* ---- segments ---- */
+
+static int serve_some(struct run *x, enum mts_mode mode, size_t from, size_t to, bool first_visits,
+		      uint64_t *ns, struct mts_error *err)
+{
+	uint64_t began = mts_now_ns();
+	int ret = 0;
+
+	for (size_t i = from; i < to && !ret; i++)
+		if ((x->t->req[i].nth == 0) == first_visits)
+			ret = serve_one(x, mode, i, err);
+	if (!ret)
+		ret = drain(x, mode, err);
+	*ns += mts_now_ns() - began;
+	return ret;
+}
+
+static int serve_segment(struct run *x, enum mts_mode mode, unsigned segment, struct mts_error *err)
+{
+	struct mts_mode_result *m = &x->out->mode[mode];
+	size_t end = x->segment_first + x->segment_n;
+	uint64_t first_ns = 0, warm_ns = 0;
+	struct mts_device_stats before, after;
+	int ret = 0;
+
+	x->dev->ops->stats(x->dev, &before);
+	for (size_t i = x->segment_first; i < end && !ret; i += BLOCK) {
+		size_t to = i + BLOCK < end ? i + BLOCK : end;
+
+		ret = serve_some(x, mode, i, to, true, &first_ns, err);
+		if (!ret)
+			ret = serve_some(x, mode, i, to, false, &warm_ns, err);
+	}
+	x->dev->ops->stats(x->dev, &after);
+	m->compute_wait_ns += after.wait_ns - before.wait_ns;
+	m->warm_ns[segment] = warm_ns;
+	m->ns += first_ns + warm_ns;
+	return ret;
+}
+
+/* Largest difference to recompute over the segment; a request counts once if any bit differs. */
+static void compare(struct run *x, enum mts_mode mode)
+{
+	struct mts_mode_result *m = &x->out->mode[mode];
+	size_t stride = score_floats(x);
+
+	for (size_t i = 0; i < x->segment_n; i++) {
+		size_t n = (size_t)x->t->req[x->segment_first + i].t.candidates * x->c->tasks;
+		const float *a = x->scores[MTS_RECOMPUTE] + i * stride;
+		const float *b = x->scores[mode] + i * stride;
+
+		if (!memcmp(a, b, n * sizeof(float)))
+			continue;
+		m->differing++;
+		for (size_t k = 0; k < n; k++) {
+			double d = fabs((double)a[k] - b[k]);
+
+			/* A NaN on one side only is as different as can be. */
+			if (!(d <= m->max_score_diff))
+				m->max_score_diff = isnan(d) ? INFINITY : d;
+		}
+	}
+}
+
+static int run_segment(struct run *x, unsigned s, struct mts_error *err)
+{
+	int ret = 0;
+
+	x->segment_first = x->t->n * s / x->out->segments;
+	x->segment_n = x->t->n * (s + 1) / x->out->segments - x->segment_first;
+	/* The order rotates, so that no mode always runs on a warm or a cold machine. */
+	for (unsigned k = 0; k < MTS_MODES && !ret; k++) {
+		enum mts_mode mode = (k + s) % MTS_MODES;
+
+		if (x->server[mode])
+			ret = serve_segment(x, mode, s, err);
+	}
+	if (!x->server[MTS_RECOMPUTE] || ret)
+		return ret;
+	for (unsigned mode = 0; mode < MTS_MODES; mode++)
+		if (mode != MTS_RECOMPUTE && x->server[mode])
+			compare(x, mode);
+	return 0;
+}
+
+/* ---- set-up ---- */
+
+static uint64_t amount(const struct mts_amount *a, uint64_t footprint)
+{
+	return a->share > 0 ? (uint64_t)(a->share * (double)footprint) : a->bytes;
+}
+
+/* Room for all users' windows and, beside them, for those in flight. */
+static uint64_t all_pages(const struct run *x)
+{
+	return x->t->footprint_pages + (uint64_t)x->t->largest_window * x->o->inflight;
+}
+
+static int open_mode(struct run *x, enum mts_mode mode, struct mts_model *model,
+		     struct mts_weights *weights, uint64_t page_bytes, struct mts_error *err)
+{
+	struct mts_server_config cfg = {
+		.size = sizeof(cfg),
+		.page_tokens = x->o->page_tokens,
+		.batch = x->o->batch,
+		.step_tokens = x->o->step_tokens,
+		.kv_bf16 = x->o->kv_bf16,
+		.device_bytes = x->out->device_bytes,
+		.arena = x->o->arena,
+		.node = x->o->node,
+		.queue = x->o->inflight + 64, /* and hints */
+	};
+
+	if (mode == MTS_RECOMPUTE) {
+		cfg.no_cache = 1;
+		cfg.device_bytes = ((uint64_t)x->t->largest_window * 2 * MTS_STEPS * x->o->batch + 1) *
+				   page_bytes;
+		if (x->o->recompute_batch)
+			cfg.batch = x->o->recompute_batch;
+		if (x->o->recompute_step_tokens)
+			cfg.step_tokens = x->o->recompute_step_tokens;
+	}
+	if (mode == MTS_UNBOUNDED)
+		cfg.device_bytes = all_pages(x) * page_bytes;
+	if (mode == MTS_HIERARCHICAL)
+		cfg.host_bytes = x->out->host_bytes;
+	x->out->mode[mode].warm_ns = calloc(x->out->segments, sizeof(uint64_t));
+	x->scores[mode] = calloc((x->t->n / x->out->segments + 1) * score_floats(x) + 1,
+				 sizeof(float));
+	if (!x->out->mode[mode].warm_ns || !x->scores[mode]) {
+		mts_error_set(err, "no memory for the scores of a segment");
+		return -ENOMEM;
+	}
+	x->out->mode[mode].ran = true;
+	return mts_server_open_on(&cfg, x->dev, model, weights, &x->server[mode], err);
+}
+
+static int open_tickets(struct run *x, struct mts_error *err)
+{
+	unsigned n = x->o->inflight;
+	bool ok;
+
+	x->ticket = calloc(n, sizeof(*x->ticket));
+	x->free_ticket = calloc(n, sizeof(*x->free_ticket));
+	ok = x->ticket && x->free_ticket;
+	for (unsigned i = 0; i < n && ok; i++) {
+		x->ticket[i].events = calloc(x->c->max_history, sizeof(struct mts_event));
+		x->ticket[i].candidates = calloc(x->t->max_candidates + 1, sizeof(uint32_t));
+		ok = x->ticket[i].events && x->ticket[i].candidates;
+		x->free_ticket[x->free_tickets++] = i;
+	}
+	if (ok)
+		return 0;
+	mts_error_set(err, "no memory for %u requests in flight", n);
+	return -ENOMEM;
+}
+
+static void close_all(struct run *x)
+{
+	for (unsigned m = 0; m < MTS_MODES; m++) {
+		mts_server_close(x->server[m]);
+		free(x->scores[m]);
+	}
+	for (unsigned i = 0; x->ticket && i < x->o->inflight; i++) {
+		free(x->ticket[i].events);
+		free(x->ticket[i].candidates);
+	}
+	free(x->ticket);
+	free(x->free_ticket);
+}
+
+static int run_modes(struct run *x, struct mts_model *model, struct mts_weights *weights,
+		     struct mts_error *err)
+{
+	uint64_t page_bytes = x->o->page_tokens *
+			      mts_model_token_bytes(x->c, x->o->kv_bf16 ? MTS_BF16 : MTS_F32);
+	int ret = open_tickets(x, err);
+
+	x->out->footprint_bytes = x->t->footprint_pages * page_bytes;
+	x->out->device_bytes = amount(&x->o->device_mem, x->out->footprint_bytes);
+	x->out->host_bytes = amount(&x->o->host_mem, x->out->footprint_bytes);
+	if (!ret && x->out->device_bytes / page_bytes < x->t->largest_window) {
+		mts_error_set(err, "device memory: %llu bytes hold %llu pages, expected at least %u, "
+			      "the largest window of this trace",
+			      (unsigned long long)x->out->device_bytes,
+			      (unsigned long long)(x->out->device_bytes / page_bytes),
+			      x->t->largest_window);
+		ret = -EINVAL;
+	}
+	for (unsigned m = 0; m < MTS_MODES && !ret; m++)
+		if (x->o->modes & 1u << m)
+			ret = open_mode(x, m, model, weights, page_bytes, err);
+	for (unsigned s = 0; s < x->out->segments && !ret; s++)
+		ret = run_segment(x, s, err);
+	for (unsigned m = 0; m < MTS_MODES && !ret; m++)
+		if (x->server[m]) {
+			mts_server_counters(x->server[m], &x->out->mode[m].counters);
+			mts_server_info(x->server[m], &x->out->info);
+			x->out->any_diff |= m != MTS_RECOMPUTE && x->server[MTS_RECOMPUTE];
+		}
+	return ret;
+}
+
+static int open_device(const struct mts_replay_options *o, struct mts_device **dev,
+		       struct mts_error *err)
+{
+	const struct mts_device_ops *ops = mts_device_find(o->device);
+	struct mts_device_config dc = {
+		.threads = o->threads,
+		.link_gbps = o->link_gbps,
+		.copy_us = o->copy_us,
+	};
+
+	if (!ops) {
+		mts_error_set(err, "--device %s: not in this build, expected cpu or nil", o->device);
+		return -ENODEV;
+	}
+	return ops->open(&dc, dev, err);
+}
+
+static unsigned larger(unsigned a, unsigned b)
+{
+	return a > b ? a : b;
+}
+
+int mts_replay_run(const struct mts_replay_options *o, const struct mts_replay_trace *t,
+		   struct mts_model *m, struct mts_replay_result *out, struct mts_error *err)
+{
+	struct run x = { .o = o, .t = t, .c = mts_model_get_config(m), .out = out };
+	unsigned rows = larger(o->step_tokens, o->recompute_step_tokens);
+	struct mts_weights *weights;
+	int ret;
+
+	memset(out, 0, sizeof(*out));
+	out->segments = o->segments < t->n ? o->segments : (unsigned)t->n;
+	ret = open_device(o, &x.dev, err);
+	if (ret)
+		return ret;
+	ret = mts_weights_open(x.dev, m, rows, rows, MTS_STEPS, o->kv_bf16 ? MTS_BF16 : MTS_F32,
+			       &weights, err);
+	if (!ret) {
+		ret = run_modes(&x, m, weights, err);
+		close_all(&x);
+		mts_weights_close(weights);
+	}
+	x.dev->ops->close(x.dev);
+	return ret;
+}
+
+void mts_replay_result_free(struct mts_replay_result *r)
+{
+	for (unsigned m = 0; m < MTS_MODES; m++)
+		free(r->mode[m].warm_ns);
+}
