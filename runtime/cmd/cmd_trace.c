@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mtserve trace: dispatch to gen, import and stat, and the values their options share
- * (cmd_trace.h).
+ * mtserve trace: dispatch to gen, import and stat (cmd_trace.h).
  */
 #include "cmd/cmd.h"
 #include "cmd/cmd_trace.h"
 
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char usage[] =
@@ -49,47 +45,4 @@ int mts_cmd_trace(int argc, char **argv)
 		fprintf(stderr, "mtserve trace: unknown command \"%s\"\n", name);
 	fputs(usage, stderr);
 	return argp_err_exit_status;
-}
-
-uint64_t mts_trace_arg_u64(const struct argp_state *state, const char *option, const char *text,
-		     uint64_t min, uint64_t max)
-{
-	char *end = NULL;
-	unsigned long long value;
-
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || value < min || value > max)
-		argp_error(state, "--%s is \"%s\", expected a whole number from %llu to %llu",
-			   option, text, (unsigned long long)min, (unsigned long long)max);
-	return value;
-}
-
-double mts_trace_arg_number(const struct argp_state *state, const char *option, const char *text)
-{
-	char *end = NULL;
-	double value = strtod(text, &end);
-
-	if (end == text || *end || !isfinite(value))
-		argp_error(state, "--%s is \"%s\", expected a number", option, text);
-	return value;
-}
-
-uint64_t mts_trace_arg_duration_ms(const struct argp_state *state, const char *option,
-				   const char *text)
-{
-	static const struct {
-		const char *unit;
-		double ms;
-	} units[] = { { "", 1e3 }, { "ms", 1 }, { "s", 1e3 }, { "m", 6e4 }, { "h", 36e5 },
-		      { "d", 864e5 } };
-	char *end = NULL;
-	double value = strtod(text, &end);
-
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (end != text && !strcmp(end, units[i].unit) && value >= 0 &&
-		    value * units[i].ms < 1e15)
-			return (uint64_t)llround(value * units[i].ms);
-	argp_error(state, "--%s is \"%s\", expected a duration like 90s, 30m or 2h", option, text);
-	return 0;
 }

@@ -57,24 +57,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->o.profile = parse_profile(state, arg);
 		return 0;
 	case OPT_USERS:
-		a->o.users = mts_trace_arg_u64(state, "users", arg, 1, 100000000);
+		a->o.users = mts_arg_u64(state, "users", arg, 1, 100000000);
 		return 0;
 	case OPT_DAYS:
-		a->o.days = mts_trace_arg_number(state, "days", arg);
+		a->o.days = mts_arg_number(state, "days", arg);
 		return 0;
 	case OPT_START:
-		a->o.start_hour = mts_trace_arg_number(state, "start-hour", arg);
+		a->o.start_hour = mts_arg_number(state, "start-hour", arg);
 		return 0;
 	case OPT_SEED:
-		a->o.seed = mts_trace_arg_u64(state, "seed", arg, 0, UINT64_MAX);
+		a->o.seed = mts_arg_u64(state, "seed", arg, 0, UINT64_MAX);
 		return 0;
 	case OPT_EVERY:
-		a->o.request_every = (uint32_t)mts_trace_arg_u64(state, "request-every", arg, 1,
+		a->o.request_every = (uint32_t)mts_arg_u64(state, "request-every", arg, 1,
 								 1000000);
 		a->every_given = true;
 		return 0;
 	case OPT_CANDIDATES:
-		a->o.candidates = (uint32_t)mts_trace_arg_u64(state, "candidates", arg, 0,
+		a->o.candidates = (uint32_t)mts_arg_u64(state, "candidates", arg, 0,
 							MTS_TRACE_CANDIDATES_MAX);
 		return 0;
 	case OPT_HINTS:

@@ -69,10 +69,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->o.format = arg;
 		return 0;
 	case OPT_GAP:
-		a->o.session_gap_ms = mts_trace_arg_duration_ms(state, "session-gap", arg);
+		a->o.session_gap_ms = mts_arg_duration_ms(state, "session-gap", arg);
 		return 0;
 	case OPT_EVERY:
-		a->o.request_every = (uint32_t)mts_trace_arg_u64(state, "request-every", arg, 1,
+		a->o.request_every = (uint32_t)mts_arg_u64(state, "request-every", arg, 1,
 								 1000000);
 		return 0;
 	case OPT_MTSERVE:
@@ -82,13 +82,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->o.earlier = parse_earlier(state, arg);
 		return 0;
 	case OPT_USERS:
-		a->o.users = mts_trace_arg_u64(state, "users", arg, 1, UINT64_MAX);
+		a->o.users = mts_arg_u64(state, "users", arg, 1, UINT64_MAX);
 		return 0;
 	case OPT_SEED:
-		a->o.seed = mts_trace_arg_u64(state, "seed", arg, 0, UINT64_MAX);
+		a->o.seed = mts_arg_u64(state, "seed", arg, 0, UINT64_MAX);
 		return 0;
 	case OPT_CANDIDATES:
-		a->o.candidates = (uint32_t)mts_trace_arg_u64(state, "candidates", arg, 0,
+		a->o.candidates = (uint32_t)mts_arg_u64(state, "candidates", arg, 0,
 							MTS_TRACE_CANDIDATES_MAX);
 		return 0;
 	case OPT_EVENTS:

@@ -49,19 +49,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case OPT_BYTES:
-		a->bytes_per_token = mts_trace_arg_u64(state, "bytes-per-token", arg, 1,
+		a->bytes_per_token = mts_arg_u64(state, "bytes-per-token", arg, 1,
 						       1ULL << 30);
 		return 0;
 	case OPT_HISTORY:
-		a->o.max_history = mts_trace_arg_u64(state, "max-history", arg, 0,
+		a->o.max_history = mts_arg_u64(state, "max-history", arg, 0,
 						     MTS_TRACE_HISTORY_MAX);
 		return 0;
 	case OPT_SLIDE:
-		a->o.slide = mts_trace_arg_u64(state, "slide", arg, 1, MTS_TRACE_HISTORY_MAX);
+		a->o.slide = mts_arg_u64(state, "slide", arg, 1, MTS_TRACE_HISTORY_MAX);
 		a->slide_given = true;
 		return 0;
 	case OPT_GAP:
-		a->o.session_gap_ms = mts_trace_arg_duration_ms(state, "session-gap", arg);
+		a->o.session_gap_ms = mts_arg_duration_ms(state, "session-gap", arg);
 		return 0;
 	case OPT_JSON:
 		a->json = arg;

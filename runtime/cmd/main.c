@@ -17,6 +17,8 @@ static const struct command {
 	{ "replay", mts_cmd_replay, (char[]){ "mtserve replay" },
 	  "serve a request trace in four modes and compare every score" },
 	{ "model", mts_cmd_model, (char[]){ "mtserve model" }, "make and describe model files" },
+	{ "trace", mts_cmd_trace, (char[]){ "mtserve trace" },
+	  "generate, import and describe request traces" },
 };
 
 static void usage(FILE *f)
