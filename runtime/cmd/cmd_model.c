@@ -4,6 +4,7 @@
  *
  * Floor: cmd. Main thread.
  */
+#include "cmd/args.h"
 #include "cmd/cmd.h"
 
 #include <argp.h>
@@ -22,19 +23,6 @@ struct init_options {
 	enum mts_dtype dtype;
 	uint64_t seed;
 };
-
-static uint64_t whole_number(struct argp_state *state, const char *option, const char *text,
-			     uint64_t min, uint64_t max)
-{
-	char *end = NULL;
-	uint64_t value = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
-
-	if (!end || *end || strlen(text) > 19 || value < min || value > max)
-		argp_error(state,
-			   "%s is \"%s\", expected a whole number from %" PRIu64 " to %" PRIu64,
-			   option, text, min, max);
-	return value;
-}
 
 static enum mts_dtype weight_type(struct argp_state *state, const char *text)
 {
@@ -70,17 +58,17 @@ static error_t init_option(int key, char *arg, struct argp_state *state)
 		o->path = arg;
 		return 0;
 	case KEY_SEED:
-		o->seed = whole_number(state, "--seed", arg, 0, INT64_MAX);
+		o->seed = mts_arg_u64(state, "seed", arg, 0, INT64_MAX);
 		return 0;
 	case KEY_ITEMS:
-		o->shape.items = (uint32_t)whole_number(state, "--items", arg, 1, INT32_MAX);
+		o->shape.items = (uint32_t)mts_arg_u64(state, "items", arg, 1, INT32_MAX);
 		return 0;
 	case KEY_HISTORY:
 		o->shape.max_history =
-			(uint32_t)whole_number(state, "--max-history", arg, 1, (1 << 24) - 1);
+			(uint32_t)mts_arg_u64(state, "max-history", arg, 1, (1 << 24) - 1);
 		return 0;
 	case KEY_SLIDE:
-		o->shape.slide = (uint32_t)whole_number(state, "--slide", arg, 1, 1 << 24);
+		o->shape.slide = (uint32_t)mts_arg_u64(state, "slide", arg, 1, 1 << 24);
 		return 0;
 	case KEY_DTYPE:
 		o->dtype = weight_type(state, arg);
