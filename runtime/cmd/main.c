@@ -19,6 +19,8 @@ static const struct command {
 	{ "model", mts_cmd_model, (char[]){ "mtserve model" }, "make and describe model files" },
 	{ "trace", mts_cmd_trace, (char[]){ "mtserve trace" },
 	  "generate, import and describe request traces" },
+	{ "verify", mts_cmd_verify, (char[]){ "mtserve verify" },
+	  "compare a model with what another implementation computed" },
 };
 
 static void usage(FILE *f)
