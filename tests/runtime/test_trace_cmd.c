@@ -176,7 +176,7 @@ END_TEST
 static const struct {
 	const char *line, *message;
 } failures[] = {
-	{ "stat /nowhere/trace.csv", "mtserve trace: /nowhere/trace.csv: No such file or directory\n" },
+	{ "stat /nowhere/t.csv", "mtserve trace: /nowhere/t.csv: No such file or directory\n" },
 	{ "gen --users 5 -o /nowhere/trace.csv", "/nowhere/trace.csv: cannot write: No such file" },
 	{ "gen --users 50 -o /dev/full", "/dev/full: cannot write: No space left on device\n" },
 	{ "gen --days 0 -o /dev/null", "days is 0, expected above 0" },

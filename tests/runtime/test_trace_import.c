@@ -66,8 +66,10 @@ END_TEST
 
 START_TEST(kuairand_in_several_files)
 {
-	const char *files[2] = { test_file("one", KUAIRAND "3,71,0,0,5000,1,0,0,0,0,0,0,0,0,0,0,0,0,0\n"),
-				 test_file("two", KUAIRAND "3,72,0,0,4000,0,1,0,0,0,0,0,0,0,0,0,0,0,0\n") };
+	const char *files[2] = {
+		test_file("one", KUAIRAND "3,71,0,0,5000,1,0,0,0,0,0,0,0,0,0,0,0,0,0\n"),
+		test_file("two", KUAIRAND "3,72,0,0,4000,0,1,0,0,0,0,0,0,0,0,0,0,0,0\n"),
+	};
 	struct mts_import_options o = plain("kuairand");
 	struct mts_import_result result;
 
@@ -90,7 +92,8 @@ START_TEST(movielens_in_three_dresses)
 	struct mts_import_options o = plain("movielens");
 
 	check_import(&o, movielens[_i].log,
-		     "time_ms,user_id,history,candidates\n978300760000,1,0,10\n978302109000,2,0,10\n",
+		     "time_ms,user_id,history,candidates\n978300760000,1,0,10\n"
+		     "978302109000,2,0,10\n",
 		     "time_ms,user_id,item_id,action\n978300760000,1,1193,10\n"
 		     "978302109000,2,661,6\n");
 }
@@ -122,8 +125,8 @@ END_TEST
 
 /* Eight events a second apart, then one after the gap and one after just less than it. */
 #define TEN_EVENTS                                                                                 \
-	"1,1,1,pv,0\n1,2,1,pv,1\n1,3,1,pv,2\n1,4,1,pv,3\n1,5,1,pv,4\n1,6,1,pv,5\n1,7,1,pv,6\n"       \
-	"1,8,1,pv,7\n1,9,1,pv,1808\n1,10,1,pv,3608\n"
+	"1,1,1,pv,0\n1,2,1,pv,1\n1,3,1,pv,2\n1,4,1,pv,3\n1,5,1,pv,4\n1,6,1,pv,5\n"                \
+	"1,7,1,pv,6\n1,8,1,pv,7\n1,9,1,pv,1808\n1,10,1,pv,3608\n"
 
 START_TEST(a_request_every_n_events_and_after_a_silence)
 {
@@ -133,8 +136,8 @@ START_TEST(a_request_every_n_events_and_after_a_silence)
 		     "1808000,1,8,10\n", NULL);
 	o.request_every = 1;
 	o.session_gap_ms = 0;
-	check_import(&o, "1,1,1,pv,0\n1,2,1,pv,0\n", "time_ms,user_id,history,candidates\n0,1,0,10\n"
-		     "0,1,1,10\n", NULL);
+	check_import(&o, "1,1,1,pv,0\n1,2,1,pv,0\n",
+		     "time_ms,user_id,history,candidates\n0,1,0,10\n0,1,1,10\n", NULL);
 }
 END_TEST
 

@@ -151,7 +151,8 @@ START_TEST(open_sessions_as_counted_plainly)
 	for (uint32_t i = 0; i < n; i++)
 		total += spans[i].end - spans[i].begin;
 	ck_assert_uint_eq(s.sessions, n);
-	ck_assert_double_eq_tol(s.open_mean, (double)total / (double)(s.last_ms - s.first_ms), 1e-9);
+	ck_assert_double_eq_tol(s.open_mean, (double)total / (double)(s.last_ms - s.first_ms),
+				1e-9);
 	free(spans);
 }
 END_TEST

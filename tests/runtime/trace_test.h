@@ -30,8 +30,11 @@ __attribute__((unused)) static const char *test_file_bytes(const char *name, con
 							    size_t n)
 {
 	const char *path = test_path(name);
-	FILE *f = fopen(path, "w");
+	FILE *f;
 
+	/* A file written anew, not over: ext4 flushes the latter to disk at once. */
+	unlink(path);
+	f = fopen(path, "w");
 	ck_assert_ptr_nonnull(f);
 	ck_assert_uint_eq(fwrite(bytes, 1, n, f), n);
 	ck_assert_int_eq(fclose(f), 0);
