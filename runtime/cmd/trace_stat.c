@@ -37,8 +37,8 @@ struct stat_run {
 	struct mts_stat_options o;
 	struct mts_trace_stat *out;
 	struct user *users;
-	TAILQ_HEAD(, user) open_users; /* by last request, oldest first */
-	STAILQ_HEAD(, begin) begins;   /* not yet merged */
+	TAILQ_HEAD(user_queue, user) open_users; /* by last request, oldest first */
+	STAILQ_HEAD(begin_queue, begin) begins; /* not yet merged */
 	uint64_t open, open_since_ms;  /* sessions open, since when */
 	uint64_t back_5min, back_1h, session_back_1h, session_back_1d;
 	struct mts_histogram history, new_events, interval, sessions_open;
