@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum { OPT_PROFILE = 256, OPT_USERS, OPT_DAYS, OPT_SEED, OPT_START, OPT_EVERY, OPT_CANDIDATES,
-       OPT_HINTS };
+       OPT_HINTS, OPT_NO_EARLIER };
 
 static const struct argp_option options[] = {
 	{ "profile", OPT_PROFILE, "NAME", 0, "shortvideo (default) or shop", 0 },
@@ -23,6 +23,8 @@ static const struct argp_option options[] = {
 	{ "candidates", OPT_CANDIDATES, "N", 0, "items to score in each request (100)", 0 },
 	{ "hints", OPT_HINTS, NULL, 0,
 	  "add the column hint, and rows that tell when a session opens and ends", 0 },
+	{ "no-earlier", OPT_NO_EARLIER, NULL, 0,
+	  "begin every user's history at 0 instead of in mid life", 0 },
 	{ "output", 'o', "FILE", 0, "where to write; - is standard output", 0 },
 	{ 0 },
 };
@@ -79,6 +81,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_HINTS:
 		a->o.hints = true;
+		return 0;
+	case OPT_NO_EARLIER:
+		a->o.no_earlier = true;
 		return 0;
 	case 'o':
 		a->output = arg;

@@ -163,6 +163,7 @@ struct mts_gen_options {
 	uint32_t request_every;	/* events; short video only */
 	uint32_t candidates;
 	bool hints;		/* rows for session starts and ends too */
+	bool no_earlier;	/* every history begins at 0 instead of in mid life */
 };
 
 struct mts_gen;

@@ -206,7 +206,7 @@ static int check_options(const struct mts_gen_options *o, struct mts_error *err)
 static int start_user(const struct mts_gen *g, struct user *u, uint64_t id)
 {
 	mts_person_draw(&u->person, g->o.profile, g->o.seed, id);
-	u->history = u->person.earlier;
+	u->history = g->o.no_earlier ? 0 : u->person.earlier;
 	/* From the day before, so that the window opens on sessions already running. */
 	u->day = g->begin / MTS_DAY_MS - 2;
 	u->free_at = INT64_MIN;

@@ -227,6 +227,32 @@ START_TEST(users_start_in_mid_life)
 }
 END_TEST
 
+/* Without an earlier history, a user's history is what the trace has shown of that user. */
+START_TEST(no_earlier_history)
+{
+	struct mts_gen_options o = small;
+	bool *seen = calloc(o.users + 1, sizeof(*seen));
+	struct mts_trace_request r;
+	struct mts_gen *g;
+	uint64_t at_zero = 0, users = 0;
+
+	o.no_earlier = true;
+	g = open_gen(&o);
+	while (mts_gen_next(g, &r, NULL) == 1) {
+		if (!seen[r.user]) {
+			users++;
+			at_zero += r.history == 0;
+			/* Else a session was running at midnight, less than one request old. */
+			ck_assert_uint_lt(r.history, o.request_every);
+		}
+		seen[r.user] = true;
+	}
+	ck_assert_uint_gt(at_zero, users * 8 / 10);
+	mts_gen_close(g);
+	free(seen);
+}
+END_TEST
+
 static struct mts_trace_stat stat_of(const struct mts_gen_options *o, uint64_t session_gap_ms)
 {
 	struct mts_stat_options so = { .max_history = 2048, .slide = 1024,
@@ -337,6 +363,7 @@ int main(void)
 	tcase_add_test(tc, window_is_a_cut);
 	tcase_add_loop_test(tc, earlier_history, 0, 2);
 	tcase_add_test(tc, users_start_in_mid_life);
+	tcase_add_test(tc, no_earlier_history);
 	tcase_add_test(tc, short_video_statistics);
 	tcase_add_test(tc, shop_statistics);
 	tcase_add_test(tc, other_horizons_scale);
