@@ -63,18 +63,19 @@ void mts_ref_norm(const struct mts_op_norm *op, double *out)
 
 void mts_ref_gemm(const struct mts_op_gemm *op, double *out)
 {
-	for (size_t r = 0; r < op->m; r++)
-		for (size_t j = 0; j < op->n; j++) {
-			double sum = op->bias ? op->bias[j] : 0;
+	for (size_t r = 0; r < op->m; r++) {
+		double *row = out + r * op->n;
 
-			for (size_t i = 0; i < op->k; i++)
-				sum += (double)op->a[r * op->k + i] * op->b[i * op->n + j];
-			if (op->act == MTS_ACT_SILU && j < op->act_cols)
-				sum = silu(sum);
-			if (op->accumulate)
-				sum += op->c[r * op->n + j];
-			out[r * op->n + j] = sum;
-		}
+		for (size_t j = 0; j < op->n; j++)
+			row[j] = op->bias ? op->bias[j] : 0;
+		for (size_t i = 0; i < op->k; i++)
+			for (size_t j = 0; j < op->n; j++)
+				row[j] += (double)op->a[r * op->k + i] * op->b[i * op->n + j];
+		for (size_t j = 0; op->act == MTS_ACT_SILU && j < op->act_cols; j++)
+			row[j] = silu(row[j]);
+		for (size_t j = 0; op->accumulate && j < op->n; j++)
+			row[j] += op->c[r * op->n + j];
+	}
 }
 
 static uint16_t to_bf16(double x)
