@@ -53,7 +53,12 @@ uint32_t scene_zcols(const struct mts_kv_layout *y);
 struct mts_op_append scene_append(const struct scene *sc);
 struct mts_op_attention scene_attention(const struct scene *sc, float scale_len, uint32_t window);
 
-/* ---- suites ---- */
+/* ---- running ---- */
+
+struct Suite;
+
+/* Runs a suite as TAP; the exit status. */
+int run_suite(struct Suite *s);
 
 /* Instruction sets of this machine, ends with NULL. */
 const char *const *test_isas(void);
