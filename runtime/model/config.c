@@ -257,24 +257,35 @@ static int put_whole(json_t *meta, const char *key, uint32_t value)
 	return json_object_set_new(meta, key, json_string(text));
 }
 
+/* 1: `digits` significant digits read back as the same float, and are stored; 0: too few; -1. */
+static int put_digits(json_t *meta, const char *key, float value, size_t digits)
+{
+	const size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits);
+	json_t *number = json_real((double)value);
+	char *text = json_dumps(number, flags);
+	json_t *back = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+	int rc = -1;
+
+	if (back && (float)json_real_value(back) != value)
+		rc = 0;
+	else if (back)
+		rc = json_object_set_new(meta, key, json_string(text)) ? -1 : 1;
+	json_decref(back);
+	free(text);
+	json_decref(number);
+	return rc;
+}
+
 /* The shortest decimal that reads back as the same float. */
 static int put_real(json_t *meta, const char *key, float value)
 {
-	int rc = -1;
+	int rc = 0;
 
 	if (value == floorf(value))
 		return put_whole(meta, key, (uint32_t)value);
-	for (size_t digits = 1; digits <= 9 && rc; digits++) {
-		json_t *number = json_real((double)value);
-		char *text = json_dumps(number, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
-		float back = 0;
-
-		if (text && parse_real(key, text, 1 << 24, &back, NULL) == 0 && back == value)
-			rc = json_object_set_new(meta, key, json_string(text));
-		free(text);
-		json_decref(number);
-	}
-	return rc;
+	for (size_t digits = 1; digits <= 9 && rc == 0; digits++)
+		rc = put_digits(meta, key, value, digits);
+	return rc == 1 ? 0 : -1;
 }
 
 json_t *mts_config_format(const struct mts_model_config *c)

@@ -274,7 +274,7 @@ static int read_length(const struct mts_safetensors *st, uint64_t *n, struct mts
 static int parse_header(struct mts_safetensors *st, struct mts_error *err)
 {
 	const char *text = (const char *)st->file + 8;
-	json_error_t why;
+	json_error_t why = {.text = ""};
 	uint64_t n = 0;
 	int rc = read_length(st, &n, err);
 
@@ -285,6 +285,8 @@ static int parse_header(struct mts_safetensors *st, struct mts_error *err)
 		return -EINVAL;
 	}
 	st->header = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
+	if (!st->header && !why.text[0])
+		return -ENOMEM; /* the parser does not say so everywhere */
 	if (!st->header) {
 		mts_error_set(err, "header is not JSON: %s at byte %d", why.text, why.position);
 		return json_error_code(&why) == json_error_out_of_memory ? -ENOMEM : -EINVAL;

@@ -23,6 +23,24 @@
 #include "model/spec.h"
 #include "st_build.h"
 
+/* Linked with --wrap: allocation number `fail` from here on answers NULL; 0: none does. */
+static unsigned allocations, fail;
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t each);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t each);
+
+void *__wrap_malloc(size_t n)
+{
+	return ++allocations == fail ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t each)
+{
+	return ++allocations == fail ? NULL : __real_calloc(n, each);
+}
+
 static unsigned char *slurp(const char *path, size_t *len)
 {
 	FILE *f = fopen(path, "rb");
@@ -321,10 +339,8 @@ static const struct {
 	enum mts_dtype dtype;
 	uint64_t seed, hash;
 } generated[] = {
-	{"tiny", MTS_F32, 1, 0xb57998abf9626bda},
-	{"tiny", MTS_F32, 2, 0xa20d4ccdacd4fe60},
-	{"tiny", MTS_BF16, 1, 0x2d5fc171ea6eddea},
-	{"tiny", MTS_F16, 1, 0x44982540fc89bfc3},
+	{"tiny", MTS_F32, 1, 0xb57998abf9626bda},     {"tiny", MTS_F32, 2, 0xa20d4ccdacd4fe60},
+	{"tiny", MTS_BF16, 1, 0x2d5fc171ea6eddea},    {"tiny", MTS_F16, 1, 0x44982540fc89bfc3},
 	{"dlrm-v3", MTS_BF16, 7, 0x7681221b764f046d},
 };
 
@@ -434,6 +450,59 @@ START_TEST(never_over_a_device)
 }
 END_TEST
 
+/* Our own ones: the JSON parser of Debian 12 crashes when one of its own fails. */
+START_TEST(every_allocation_of_reading)
+{
+	struct mts_model *m;
+	struct mts_error err;
+	size_t len;
+	unsigned char *image = slurp(GOLDEN "/hstu-slide.model.safetensors", &len);
+	unsigned at = 0;
+	int rc;
+
+	do {
+		allocations = 0;
+		fail = ++at;
+		rc = mts_model_parse(image, len, &m, &err);
+		fail = 0;
+		ck_assert_msg(rc == 0 || rc == -ENOMEM, "allocation %u: %d %s", at, rc, err.text);
+	} while (rc);
+	printf("# %u allocations\n", at - 1);
+	ck_assert_uint_ge(at, 5);
+	mts_model_close(m);
+	free(image);
+}
+END_TEST
+
+START_TEST(every_allocation_of_writing)
+{
+	char dir[] = "/tmp/mts_model_XXXXXX";
+	char path[64];
+	struct mts_preset_options o = {.items = 10, .max_history = 8};
+	struct mts_model_config c;
+	struct mts_error err;
+	unsigned at = 0;
+	int rc;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/m", dir);
+	ck_assert_int_eq(mts_preset_config("tiny", &o, &c, &err), 0);
+	json_set_alloc_funcs(__wrap_malloc, free);
+	do {
+		allocations = 0;
+		fail = ++at;
+		rc = mts_model_generate(&c, MTS_F16, 1, path, &err);
+		fail = 0;
+		ck_assert_msg(rc == 0 || rc == -ENOMEM, "allocation %u: %d %s", at, rc, err.text);
+		ck_assert_int_eq(files_in(dir), rc == 0);
+	} while (rc);
+	printf("# %u allocations\n", at - 1);
+	ck_assert_uint_gt(at, 100);
+	unlink(path);
+	rmdir(dir);
+}
+END_TEST
+
 /* Every two-byte number goes to float32 and back unchanged; ties and overflow against nearbyint. */
 START_TEST(conversions)
 {
@@ -495,6 +564,8 @@ int main(void)
 	tcase_add_test(tc, bad_presets);
 	tcase_add_test(tc, full_disk);
 	tcase_add_test(tc, never_over_a_device);
+	tcase_add_test(tc, every_allocation_of_reading);
+	tcase_add_test(tc, every_allocation_of_writing);
 	tcase_add_test(tc, conversions);
 	tcase_add_test(tc, half_rounds_to_nearest_even);
 	suite_add_tcase(s, tc);
