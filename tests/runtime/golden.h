@@ -10,14 +10,14 @@
 
 #include "model/model.h"
 
-struct mts_safetensors;
+struct mts_expect;
 
 extern const char *const golden_cases[]; /* ends with NULL */
 enum { GOLDEN_CASES = 5, GOLDEN_USERS = 4 };
 
 struct golden {
 	struct mts_model *model;
-	struct mts_safetensors *expect;
+	struct mts_expect *expect;
 	const struct mts_model_config *c;
 };
 
@@ -25,10 +25,11 @@ struct golden {
 struct golden_user {
 	uint32_t v, candidates;
 	uint32_t *items, *actions; /* [v] visible, oldest first */
-	uint32_t *candidate;	   /* [candidates] */
-	const float *k[16], *v_[16]; /* by layer: [v, h·dq], [v, h·dv] */
-	const float *hidden;	     /* [v + candidates, d] */
-	const float *scores;	     /* [candidates, tasks] */
+	const uint32_t *candidate; /* [candidates] */
+	float *const *k;	   /* by layer: [v, h·dq] */
+	float *const *v_;	   /* by layer: [v, h·dv] */
+	const float *hidden;	   /* [v + candidates, d] */
+	const float *scores;	   /* [candidates, tasks] */
 };
 
 void golden_open(const char *name, struct golden *g);

@@ -4,12 +4,12 @@
  * itself: however rows are split over passes, whoever shares a pass, the same bits come out.
  */
 #include <check.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "device_missing.h"
 #include "device_ref.h"
 #include "error.h"
 #include "passes.h"
@@ -40,25 +40,6 @@ struct bench {
 	struct device_ref ref;
 	struct mts_device *dev;
 };
-
-/* An instruction set (MTS_CPU_ISA) that this machine lacks is no failure. */
-static int device_missing(void)
-{
-	const struct mts_device_ops *ops = mts_device_find(DEVICE);
-	const struct mts_device_config cfg = {.threads = 1};
-	struct mts_device *dev;
-	struct mts_error err;
-	int rc;
-
-	if (!ops) /* the oracle, which is always there */
-		return 0;
-	rc = ops->open(&cfg, &dev, &err);
-	if (rc == 0)
-		dev->ops->close(dev);
-	if (rc == -ENOTSUP)
-		printf("1..0 # SKIP %s\n", err.text);
-	return rc == -ENOTSUP;
-}
 
 static void bench_open(struct bench *b, const char *name, enum mts_dtype kv)
 {
@@ -307,7 +288,7 @@ int main(void)
 	SRunner *sr = srunner_create(s);
 	int failed;
 
-	if (device_missing())
+	if (device_missing(DEVICE))
 		return EXIT_SUCCESS;
 	tcase_set_timeout(tc, 400);
 	tcase_add_loop_test(tc, golden_whole, 0, GOLDEN_CASES);
