@@ -20,12 +20,14 @@
 #define PANEL_VECTORS 2
 #define PANEL (PANEL_VECTORS * VW)
 #define BLOCK 64
-/* TILE x 2 accumulators, 2 operands and 1 broadcast fill the registers */
+/* TILE x 2 accumulators, 2 operands and 1 broadcast fill the registers; the last rows of a task
+ * make a tile of one or two steps. */
 #if VREGS == 32
-#define TILE 12
+#define TILE_STEP 4
 #else
-#define TILE 6
+#define TILE_STEP 2
 #endif
+#define TILE (3 * TILE_STEP)
 #define ROWS MTS_ATTENTION_ROWS
 
 _Static_assert(BLOCK % PANEL == 0 && ROWS % TILE == 0, "whole panels and tiles");
@@ -37,7 +39,7 @@ struct job {
 	const struct mts_attention_task *task;
 	const struct mts_span *span;
 	const struct mts_kv_layout *y;
-	uint32_t rows, tiled; /* tiled: rows filled up to whole tiles */
+	uint32_t rows, tiled; /* tiled: rows filled up to whole steps */
 	uint32_t dq_ld, dv_ld;
 	float inv_scale;
 	float *q;     /* [tiled][dq_ld] scaled */
@@ -71,7 +73,7 @@ static void job_init(struct job *j, const struct mts_op_attention *op,
 
 	*j = (struct job){
 		.op = op, .task = task, .span = &op->pass->span[task->span], .y = y,
-		.rows = rows, .tiled = round_up(rows, TILE), .dq_ld = dq, .dv_ld = dv,
+		.rows = rows, .tiled = round_up(rows, TILE_STEP), .dq_ld = dq, .dv_ld = dv,
 		.inv_scale = 1.0f / op->scale_len,
 		.q = scratch, .o = scratch + ROWS * dq,
 	};
@@ -198,14 +200,20 @@ static void pack_block(const struct job *j, uint32_t from, uint32_t keys)
 		pack_block_as(j, MTS_BF16, row, keys);
 }
 
-/* a[tile rows][PANEL] = SiLU(q · k) / scale_len for one panel */
-inline_always void weights_of_panel(const struct job *j, const float *q, const float *k, float *a)
+static uint32_t tile_height(const struct job *j, uint32_t tile)
+{
+	return v_min_u(TILE, j->tiled - tile);
+}
+
+/* a[rows][PANEL] = SiLU(q · k) / scale_len for one panel */
+inline_always void weights_of_panel(const struct job *j, const int rows, const float *q,
+				    const float *k, float *a)
 {
 	vf acc[TILE][PANEL_VECTORS], scale = v_set1(j->inv_scale);
 	uint32_t dq = j->y->dq, ld = j->dq_ld;
 
 	UNROLL
-	for (int i = 0; i < TILE; i++)
+	for (int i = 0; i < rows; i++)
 		UNROLL
 		for (int p = 0; p < PANEL_VECTORS; p++)
 			acc[i][p] = v_set1(0.0f);
@@ -213,7 +221,7 @@ inline_always void weights_of_panel(const struct job *j, const float *q, const f
 		vf k0 = v_load(k), k1 = v_load(k + VW);
 
 		UNROLL
-		for (int i = 0; i < TILE; i++) {
+		for (int i = 0; i < rows; i++) {
 			vf x = v_set1(q[i * ld + t]);
 
 			acc[i][0] = v_fma(x, k0, acc[i][0]);
@@ -221,7 +229,7 @@ inline_always void weights_of_panel(const struct job *j, const float *q, const f
 		}
 	}
 	UNROLL
-	for (int i = 0; i < TILE; i++)
+	for (int i = 0; i < rows; i++)
 		UNROLL
 		for (int p = 0; p < PANEL_VECTORS; p++)
 			v_store(a + i * BLOCK + p * VW, v_silu_scaled(acc[i][p], scale));
@@ -240,7 +248,7 @@ static uint32_t clamp_u(uint32_t x, uint32_t lo, uint32_t hi)
 
 static struct reach tile_reach(const struct job *j, uint32_t tile, uint32_t block, uint32_t keys)
 {
-	uint32_t last = tile + TILE - 1;
+	uint32_t last = tile + tile_height(j, tile) - 1;
 	struct reach r;
 
 	r.from = clamp_u(j->lo[tile], block, block + keys) - block;
@@ -252,8 +260,8 @@ static struct reach tile_reach(const struct job *j, uint32_t tile, uint32_t bloc
 	return r;
 }
 
-/* O[TILE][vectors] += A · V over keys [from, to), for rows that see them all */
-inline_always void add_values(const int vectors, const float *a, const float *v, uint32_t ld,
+/* O[rows][vectors] += A · V over keys [from, to), for rows that see them all */
+inline_always void add_values(const int rows, const int vectors, const float *a, const float *v, uint32_t ld,
 			      uint32_t from, uint32_t to, vf acc[TILE][2])
 {
 	for (uint32_t key = from; key < to; key++) {
@@ -262,7 +270,7 @@ inline_always void add_values(const int vectors, const float *a, const float *v,
 		if (vectors == 2)
 			v1 = v_load(v + key * ld + VW);
 		UNROLL
-		for (int i = 0; i < TILE; i++) {
+		for (int i = 0; i < rows; i++) {
 			vf x = v_set1(a[i * BLOCK + key]);
 
 			acc[i][0] = v_fma(x, v0, acc[i][0]);
@@ -276,10 +284,10 @@ inline_always void add_values(const int vectors, const float *a, const float *v,
 static void add_values_bounded(const struct job *j, uint32_t tile, uint32_t block, uint32_t from,
 			       uint32_t to)
 {
-	uint32_t dv = j->y->dv;
+	uint32_t dv = j->y->dv, end = tile + tile_height(j, tile);
 
 	for (uint32_t key = from; key < to; key++)
-		for (uint32_t i = tile; i < tile + TILE; i++) {
+		for (uint32_t i = tile; i < end; i++) {
 			const float *v = j->v + key * j->dv_ld;
 			float *o = j->o + (size_t)i * j->dv_ld;
 			vf x = v_set1(j->a[(size_t)i * BLOCK + key]);
@@ -291,38 +299,49 @@ static void add_values_bounded(const struct job *j, uint32_t tile, uint32_t bloc
 		}
 }
 
-inline_always void add_columns(const struct job *j, const int vectors, uint32_t tile, uint32_t col,
-			       uint32_t from, uint32_t to)
+inline_always void add_columns(const struct job *j, const int rows, const int vectors,
+			       uint32_t tile, uint32_t col, uint32_t from, uint32_t to)
 {
 	float *o = j->o + (size_t)tile * j->dv_ld + col;
 	vf acc[TILE][2];
 
 	UNROLL
-	for (int i = 0; i < TILE; i++) {
+	for (int i = 0; i < rows; i++) {
 		acc[i][0] = v_load(o + i * j->dv_ld);
 		acc[i][1] = vectors == 2 ? v_load(o + i * j->dv_ld + VW) : acc[i][0];
 	}
-	add_values(vectors, j->a + (size_t)tile * BLOCK, j->v + col, j->dv_ld, from, to, acc);
+	add_values(rows, vectors, j->a + (size_t)tile * BLOCK, j->v + col, j->dv_ld, from, to, acc);
 	UNROLL
-	for (int i = 0; i < TILE; i++) {
+	for (int i = 0; i < rows; i++) {
 		v_store(o + i * j->dv_ld, acc[i][0]);
 		if (vectors == 2)
 			v_store(o + i * j->dv_ld + VW, acc[i][1]);
 	}
 }
 
+inline_always void add_full_keys(const struct job *j, const int rows, uint32_t tile, uint32_t from,
+				 uint32_t to)
+{
+	uint32_t width = round_up(j->y->dv, VW), col = 0;
+
+	for (; col + 2 * VW <= width; col += 2 * VW)
+		add_columns(j, rows, 2, tile, col, from, to);
+	if (col < width)
+		add_columns(j, rows, 1, tile, col, from, to);
+}
+
 static void tile_values(const struct job *j, uint32_t tile, uint32_t block, uint32_t keys)
 {
 	struct reach r = tile_reach(j, tile, block, keys);
-	uint32_t width = round_up(j->y->dv, VW), col = 0;
+	uint32_t rows = tile_height(j, tile);
 
 	add_values_bounded(j, tile, block, r.from, r.full);
-	if (r.full < r.partly) {
-		for (; col + 2 * VW <= width; col += 2 * VW)
-			add_columns(j, 2, tile, col, r.full, r.partly);
-		if (col < width)
-			add_columns(j, 1, tile, col, r.full, r.partly);
-	}
+	if (r.full < r.partly && rows == TILE)
+		add_full_keys(j, TILE, tile, r.full, r.partly);
+	else if (r.full < r.partly && rows == 2 * TILE_STEP)
+		add_full_keys(j, 2 * TILE_STEP, tile, r.full, r.partly);
+	else if (r.full < r.partly)
+		add_full_keys(j, TILE_STEP, tile, r.full, r.partly);
 	add_values_bounded(j, tile, block, r.partly, r.to);
 }
 
@@ -330,20 +349,52 @@ static void tile_weights(const struct job *j, uint32_t tile, uint32_t block, uin
 			 uint32_t panel)
 {
 	struct reach r = tile_reach(j, tile, block, keys);
+	uint32_t rows = tile_height(j, tile);
+	const float *q = j->q + (size_t)tile * j->dq_ld, *k = j->k + panel * j->y->dq;
+	float *a = j->a + (size_t)tile * BLOCK + panel;
 
-	if (panel < r.to && panel + PANEL > r.from)
-		weights_of_panel(j, j->q + (size_t)tile * j->dq_ld, j->k + panel * j->y->dq,
-				 j->a + (size_t)tile * BLOCK + panel);
+	if (panel >= r.to || panel + PANEL <= r.from)
+		return;
+	if (rows == TILE)
+		weights_of_panel(j, TILE, q, k, a);
+	else if (rows == 2 * TILE_STEP)
+		weights_of_panel(j, 2 * TILE_STEP, q, k, a);
+	else
+		weights_of_panel(j, TILE_STEP, q, k, a);
 }
 
-static void attend_block(const struct job *j, uint32_t block, uint32_t keys)
+/*
+ * Asks for this head's K and V of keys [from, to): rows of a few hundred bytes, a page's width
+ * apart, which the processor does not foresee.
+ */
+static void prefetch_keys(const struct job *j, uint32_t from, uint32_t to)
 {
+	size_t size = mts_dtype_bytes(j->y->dtype);
+
+	for (uint32_t key = from; key < to; key++) {
+		struct key_rows row = find_key(j, key);
+
+		for (size_t b = 0; b < j->y->dq * size; b += 64)
+			__builtin_prefetch((const char *)row.k + b, 0, 2);
+		for (size_t b = 0; b < j->y->dv * size; b += 64)
+			__builtin_prefetch((const char *)row.v + b, 0, 2);
+	}
+}
+
+/* Keys [block, block + keys); a share of the next block's, up to `end`, is asked for per tile. */
+static void attend_block(const struct job *j, uint32_t block, uint32_t keys, uint32_t end)
+{
+	uint32_t next = block + keys, ahead = v_min_u(BLOCK, end - next), tiles, n = 0;
+
+	tiles = (j->tiled + TILE - 1) / TILE;
 	pack_block(j, block, keys);
 	for (uint32_t panel = 0; panel < keys; panel += PANEL)
 		for (uint32_t tile = 0; tile < j->tiled; tile += TILE)
 			tile_weights(j, tile, block, keys, panel);
-	for (uint32_t tile = 0; tile < j->tiled; tile += TILE)
+	for (uint32_t tile = 0; tile < j->tiled; tile += TILE, n++) {
+		prefetch_keys(j, next + ahead * n / tiles, next + ahead * (n + 1) / tiles);
 		tile_values(j, tile, block, keys);
+	}
 }
 
 /* A candidate's own key, behind all others. Row i of the task. */
@@ -391,7 +442,7 @@ void MTS_ISA(mts_attention_rows)(const struct mts_op_attention *op,
 	init_rows(&j);
 	end = j.hi[j.rows - 1];
 	for (uint32_t b = j.lo[0] / BLOCK * BLOCK; b < end; b += BLOCK)
-		attend_block(&j, b, v_min_u(BLOCK, end - b));
+		attend_block(&j, b, v_min_u(BLOCK, end - b), end);
 	i = task->first < j.span->history ? j.span->history - task->first : 0;
 	for (; i < j.rows; i++)
 		attend_own(&j, i);
