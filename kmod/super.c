@@ -81,7 +81,7 @@ static int mts_parse_size(struct fs_context *fc, struct mts_options *opts, const
 
 static int mts_parse_mode(struct fs_context *fc, struct mts_options *opts, u32 mode)
 {
-	if (mode & ~(u32)(S_IRWXUGO | S_ISVTX))
+	if (mode & ~(u32)01777)
 		return invalfc(fc, "mode=%o: expected permission bits, at most 1777", mode);
 	opts->mode = mode;
 	return 0;
@@ -277,7 +277,7 @@ static int mts_init_fs_context(struct fs_context *fc)
 
 	if (!opts)
 		return -ENOMEM;
-	opts->mode = S_IRWXU;
+	opts->mode = 0700;
 	opts->uid = current_fsuid();
 	opts->gid = current_fsgid();
 	fc->fs_private = opts;

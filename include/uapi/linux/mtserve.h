@@ -5,7 +5,7 @@
  *
  * A mount of type "mtserve" holds arenas. An arena is a file whose pages are folios of
  * MTS_PAGE_SIZE bytes on the mount's NUMA node: resident, immovable, pinnable. See
- * Documentation/admin-guide/mtserve.rst for how a person uses it.
+ * Documentation/admin-guide/kernel-module.md for how a person uses it.
  *
  * Errors, by call. Those that every file system may give (EACCES, EPERM of chmod, ENOENT, ...)
  * are not repeated.
@@ -16,6 +16,7 @@
  *              ENODEV           the processor has no transparent huge pages
  *  ftruncate   EINVAL           the size is no multiple of MTS_PAGE_SIZE
  *              EPERM            the arena has a size already: it is set once
+ *              EFBIG            more than the process's file size limit (RLIMIT_FSIZE)
  *  fallocate   EOPNOTSUPP       a mode other than 0
  *              EINVAL           offset or length is no multiple of MTS_PAGE_SIZE
  *              EFBIG            the range ends behind the arena's size (set that first)
@@ -25,6 +26,7 @@
  *              ENODEV           the node's memory was taken offline since the mount
  *              EINTR            a fatal signal came
  *  mmap        EINVAL           MAP_PRIVATE
+ *              EOVERFLOW        the range ends behind what an offset can be
  *              ENXIO            the range ends behind the arena's size
  *              EPERM            PROT_EXEC
  *  mbind       EINVAL           always: the mount decides on the node
