@@ -13,7 +13,7 @@
 #include "harness.h"
 #include "host.h"
 
-#define DEFAULT_SECONDS	60
+#define DEFAULT_SECONDS	120
 #define EXIT_SKIP	4	/* as in kselftest */
 
 static struct mts_test *tests, **tests_end = &tests;

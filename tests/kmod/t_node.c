@@ -222,7 +222,7 @@ static int fill_node(void *arg)
  * Twice until nothing is left. The memory must be back to within 1 MiB; how much of it is in
  * pieces of 2 MiB is up to who else used the node meanwhile.
  */
-TEST_LIMIT(exhaustion_and_recovery, 120)
+TEST_LIMIT(exhaustion_and_recovery, 300)
 {
 	size_t size = mts_node_size(1) & ~(PAGE - 1);
 	long long populated[2], before, after;

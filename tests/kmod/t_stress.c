@@ -393,7 +393,7 @@ static uint64_t seed_of_run(void)
 	return given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
 }
 
-TEST_LIMIT(random_operations, 180)
+TEST_LIMIT(random_operations, 400)
 {
 	uint64_t seed = seed_of_run();
 	pid_t children[2];
