@@ -14,6 +14,8 @@ static const struct command {
 	char *shown; /* argp shows argv[0] in its messages */
 	const char *what;
 } commands[] = {
+	{ "info", mts_cmd_info, (char[]){ "mtserve info" },
+	  "what this machine and build offer, and what was chosen" },
 	{ "replay", mts_cmd_replay, (char[]){ "mtserve replay" },
 	  "serve a request trace in four modes and compare every score" },
 	{ "model", mts_cmd_model, (char[]){ "mtserve model" }, "make and describe model files" },

@@ -90,6 +90,7 @@ struct mts_device_config {
 struct mts_device_info {
 	char name[64];
 	char numerics[160]; /* everything that can change a stored bit: isa, GEMM library, tile ... */
+	char refused[256];  /* for a person: what was tried before and would not do; "" */
 	size_t memory_total;
 };
 

@@ -91,6 +91,7 @@ static void cpu_info(struct mts_device *dev, struct mts_device_info *out)
 	*out = (struct mts_device_info){ .name = "" };
 	snprintf(out->name, sizeof(out->name), "cpu, %u threads", mts_cpu_threads(cpu));
 	mts_cpu_describe(cpu, out->numerics, sizeof(out->numerics));
+	snprintf(out->refused, sizeof(out->refused), "%s", mts_cpu_refused(cpu));
 	out->memory_total = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
 }
 

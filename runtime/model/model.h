@@ -82,6 +82,10 @@ int mts_model_generate(const struct mts_model_config *c, enum mts_dtype weights,
 
 struct mts_weights;
 
+/* Lets the device check and choose for the model's GEMM shapes; mts_weights_open does it too. */
+int mts_model_prepare(struct mts_device *dev, const struct mts_model_config *c,
+		      struct mts_error *err);
+
 /*
  * Converts and uploads; reserves activations for `slots` passes in flight of at most `rows` rows
  * and `candidates` candidate rows each. Calls the device's prepare with the model's GEMM shapes.

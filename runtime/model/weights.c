@@ -118,16 +118,16 @@ static int reserve_slots(struct mts_weights *w, struct mts_error *err)
 	return rc;
 }
 
-static int prepare(struct mts_weights *w, struct mts_error *err)
+int mts_model_prepare(struct mts_device *dev, const struct mts_model_config *c,
+		      struct mts_error *err)
 {
-	const struct mts_model_config *c = &w->config;
 	const uint32_t nk[][2] = {
 		{mts_config_zcols(c), c->d},
 		{c->d, mts_config_ycols(c)},
 		{c->head_hidden, c->d},
 	};
 
-	return w->dev->ops->prepare(w->dev, nk, sizeof(nk) / sizeof(nk[0]), err);
+	return dev->ops->prepare(dev, nk, sizeof(nk) / sizeof(nk[0]), err);
 }
 
 static int allocate(struct mts_weights *w)
@@ -155,7 +155,7 @@ int mts_weights_open(struct mts_device *dev, const struct mts_model *m, uint32_t
 				  .slots = slots};
 	rc = allocate(w);
 	if (rc == 0)
-		rc = prepare(w, err);
+		rc = mts_model_prepare(dev, &w->config, err);
 	if (rc == 0)
 		rc = upload_all(w, m, err);
 	if (rc == 0)
