@@ -60,7 +60,7 @@ need_packages() {
 
 # What the program needs, to build and to run.
 build_packages=(
-	gcc libc6-dev meson ninja-build pkg-config
+	gcc g++ libc6-dev meson ninja-build pkg-config
 	libjansson-dev libxxhash-dev libnuma-dev uthash-dev check
 	libopenblas0-pthread libblis4-serial
 )
