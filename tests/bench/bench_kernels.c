@@ -147,53 +147,146 @@ static void bench_gemm(struct mts_cpu *cpu, uint32_t m, uint32_t n, uint32_t k, 
 
 /* ---- attention ---- */
 
-struct attention {
+/* One span behind `begin` cached keys, in pages that lie in no order. */
+struct work {
 	struct mts_cpu *cpu;
-	struct mts_op_attention op;
+	struct mts_kv_layout y;
+	struct mts_span span;
+	struct mts_pass pass;
+	struct mts_kv_pool kv;
+	uint32_t *table;
+	float *z, *own, *o;
+	double pairs; /* of a row and a key it sees */
 };
+
+static void work_init(struct work *w, struct mts_cpu *cpu, const struct mts_kv_layout *y,
+		      uint32_t begin, uint32_t history, uint32_t candidates)
+{
+	uint32_t v = begin + history, pages = v / y->page_tokens + 1;
+	uint32_t rows = history + candidates, zcols = 2 * y->heads * (y->dq + y->dv);
+	size_t bytes = pages * mts_kv_page_bytes(y);
+
+	*w = (struct work){ .cpu = cpu, .y = *y };
+	w->table = calloc(pages, sizeof(*w->table));
+	if (!w->table)
+		exit(EXIT_FAILURE);
+	for (uint32_t i = 0; i < pages; i++)
+		w->table[i] = i * 7919 % pages;
+	w->span = (struct mts_span){ 0, history, candidates, begin, v, w->table };
+	w->pass = (struct mts_pass){ rows, 1, candidates, &w->span, NULL, NULL };
+	w->kv = (struct mts_kv_pool){ *y, pages, bytes, floats(bytes / 4) };
+	if (y->dtype == MTS_BF16) /* any bits but NaN do */
+		for (size_t i = 0; i < bytes / 2; i++)
+			((uint16_t *)w->kv.base)[i] = 0x3c00 + i % 251;
+	w->z = floats((size_t)rows * zcols);
+	w->own = floats((size_t)(candidates + 1) * zcols);
+	w->o = floats((size_t)rows * y->heads * y->dv);
+	w->pairs = (double)candidates * (v + 1);
+	for (uint32_t i = 0; i < history; i++)
+		w->pairs += begin + i + 1;
+}
+
+static void work_free(struct work *w)
+{
+	free(w->table);
+	free(w->kv.base);
+	free(w->z);
+	free(w->own);
+	free(w->o);
+}
+
+static double attention_flop(const struct work *w)
+{
+	return 2 * w->pairs * w->y.heads * (w->y.dq + w->y.dv);
+}
 
 static int run_attention(void *arg)
 {
-	struct attention *a = arg;
+	struct work *w = arg;
+	struct mts_op_attention op = { &w->pass, &w->kv, 0, w->z, w->own, 2304.0f, 0, w->o };
 
-	return mts_cpu_attention(a->cpu, &a->op);
+	return mts_cpu_attention(w->cpu, &op);
 }
 
-/* one span behind `begin` cached keys */
 static void bench_attention(struct mts_cpu *cpu, const struct mts_kv_layout *y, uint32_t begin,
 			    uint32_t history, uint32_t candidates)
 {
-	uint32_t v = begin + history, pages = v / y->page_tokens + 1;
-	uint32_t *table = calloc(pages, sizeof(*table));
-	uint32_t rows = history + candidates, zcols = 2 * y->heads * (y->dq + y->dv);
-	struct mts_span span = { 0, history, candidates, begin, v, table };
-	struct mts_pass pass = { rows, 1, candidates, &span, NULL, NULL };
-	size_t bytes = pages * mts_kv_page_bytes(y);
-	struct mts_kv_pool kv = { *y, pages, bytes, floats(bytes / 4) };
-	float *z = floats((size_t)rows * zcols), *own = floats((size_t)(candidates + 1) * zcols);
-	float *o = floats((size_t)rows * y->heads * y->dv);
-	struct attention a = { cpu, { &pass, &kv, 0, z, own, 2304.0f, 0, o } };
-	double pairs = (double)candidates * (v + 1);
 	char shape[96];
+	struct work w;
 
-	if (!table)
-		exit(EXIT_FAILURE);
-	for (uint32_t i = 0; i < pages; i++)
-		table[i] = i * 7919 % pages;
-	if (y->dtype == MTS_BF16) /* any bits but NaN do */
-		for (size_t i = 0; i < bytes / 2; i++)
-			((uint16_t *)kv.base)[i] = 0x3c00 + i % 251;
-	for (uint32_t i = 0; i < history; i++)
-		pairs += begin + i + 1;
+	work_init(&w, cpu, y, begin, history, candidates);
 	snprintf(shape, sizeof(shape), "%u x %u/%u %s, %u cached, %u new, %u candidates", y->heads,
 		 y->dq, y->dv, y->dtype == MTS_F32 ? "f32" : "bf16", begin, history, candidates);
-	measure("attention", shape, mts_cpu_threads(cpu), 2 * pairs * y->heads * (y->dq + y->dv),
-		run_attention, &a);
-	free(table);
-	free(kv.base);
-	free(z);
-	free(own);
-	free(o);
+	measure("attention", shape, mts_cpu_threads(cpu), attention_flop(&w), run_attention, &w);
+	work_free(&w);
+}
+
+/* ---- a whole layer: norm, product, append, attention, modulate, product ---- */
+
+struct layer {
+	struct work w;
+	uint32_t d;
+	float *x, *n, *weight, *uvqk, *out; /* weight serves as every norm's weight and bias */
+};
+
+static int run_layer(void *arg)
+{
+	struct layer *l = arg;
+	struct work *w = &l->w;
+	uint32_t rows = w->pass.rows, hdv = w->y.heads * w->y.dv;
+	uint32_t zcols = 2 * (hdv + w->y.heads * w->y.dq);
+	struct mts_op_norm norm = { rows, l->d, 1e-5f, l->x, l->weight, l->weight, l->n };
+	struct mts_op_gemm in = { rows, zcols, l->d, l->n, l->uvqk, l->weight, w->z, MTS_ACT_SILU,
+				  zcols, 0 };
+	struct mts_op_append append = { &w->pass, &w->kv, 0, w->z, w->own };
+	struct mts_op_modulate modulate = { rows, hdv, zcols, 1e-5f, w->z, w->o, l->weight,
+					    l->weight, 0, l->n };
+	struct mts_op_gemm out = { rows, l->d, hdv, l->n, l->out, NULL, l->x, MTS_ACT_NONE, 0, 1 };
+
+	mts_cpu_norm(w->cpu, &norm);
+	if (mts_cpu_gemm(w->cpu, &in))
+		return -1;
+	mts_cpu_append(w->cpu, &append);
+	if (run_attention(w))
+		return -1;
+	mts_cpu_modulate(w->cpu, &modulate);
+	return mts_cpu_gemm(w->cpu, &out);
+}
+
+/* hdv == d, as in every preset */
+static void bench_layer(struct mts_cpu *cpu, const struct mts_kv_layout *y, uint32_t begin,
+			uint32_t history, uint32_t candidates)
+{
+	uint32_t rows = history + candidates, d = y->heads * y->dv;
+	struct layer l = { .d = d, .x = floats((size_t)rows * d), .n = floats((size_t)rows * d),
+			   .weight = floats(4 * d), .uvqk = floats((size_t)d * 4 * d),
+			   .out = floats((size_t)d * d) };
+	char shape[96];
+
+	work_init(&l.w, cpu, y, begin, history, candidates);
+	snprintf(shape, sizeof(shape), "d %u, %u x %u, %u cached, %u new, %u candidates", d,
+		 y->heads, y->dv, begin, history, candidates);
+	measure("layer", shape, mts_cpu_threads(cpu),
+		attention_flop(&l.w) + 2.0 * rows * d * 5 * d, run_layer, &l);
+	work_free(&l.w);
+	free(l.x);
+	free(l.n);
+	free(l.weight);
+	free(l.uvqk);
+	free(l.out);
+}
+
+static void bench_layers(struct mts_cpu *cpu)
+{
+	struct mts_kv_layout y = { 1, 4, 128, 128, 32, MTS_BF16 };
+
+	bench_layer(cpu, &y, 0, 1024, 100);
+	bench_layer(cpu, &y, 0, 4096, 100);
+	bench_layer(cpu, &y, 1018, 6, 100);
+	bench_layer(cpu, &y, 4090, 6, 100);
+	y.dq = y.dv = 64;
+	bench_layer(cpu, &y, 0, 1536, 100);
+	bench_layer(cpu, &y, 1530, 6, 100);
 }
 
 static void bench_attentions(struct mts_cpu *cpu)
@@ -240,6 +333,7 @@ int main(int argc, char **argv)
 	       1e3 * (now() - start), numerics, mts_cpu_refused(cpu));
 	bench_plain(threads);
 	bench_attentions(cpu);
+	bench_layers(cpu);
 	for (uint32_t m = 6; m <= 1024; m = m == 6 ? 106 : m == 106 ? 512 : m * 2) {
 		bench_gemm(cpu, m, 2048, 512, MTS_ACT_SILU);
 		bench_gemm(cpu, m, 512, 512, MTS_ACT_NONE);
