@@ -80,7 +80,7 @@ static void job_init(struct job *j, const struct mts_op_attention *op,
 	j->a = j->o + ROWS * dv;
 	j->k = j->a + ROWS * BLOCK;
 	j->v = j->k + BLOCK * dq;
-	j->lo = (uint32_t *)(j->v + BLOCK * dv);
+	j->lo = (void *)(j->v + BLOCK * dv);
 	j->hi = j->lo + round_up(ROWS, 16);
 }
 

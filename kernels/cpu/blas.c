@@ -47,7 +47,8 @@ static void load_openblas(struct mts_blas *b)
 	void *lib = open_first(names, b);
 	void (*set_threads)(int);
 	int (*parallel)(void);
-	char *(*config)(void), *(*core)(void);
+	char *(*config)(void);
+	char *(*core)(void);
 	char version[32] = "";
 
 	if (!lib)
@@ -74,7 +75,8 @@ static void load_blis(struct mts_blas *b)
 	static const char *const names[] = { "libblis.so.4", NULL };
 	void *lib = open_first(names, b);
 	void (*set_threads)(long);
-	const char *(*version)(void), *(*arch_name)(int);
+	const char *(*version)(void);
+	const char *(*arch_name)(int);
 	int (*arch)(void);
 
 	if (!lib)

@@ -78,14 +78,16 @@ int mts_cpu_open(unsigned threads, struct mts_cpu **out, struct mts_error *err)
 	if (rc)
 		return rc;
 	cpu = calloc(1, sizeof(*cpu));
-	if (!cpu)
+	if (!cpu) {
+		mts_error_set(err, "cannot start compute threads: %s", strerror(ENOMEM));
 		return -ENOMEM;
+	}
 	cpu->isa = isa;
 	rc = mts_pool_open(threads, &cpu->pool);
 	if (!rc)
 		rc = mts_gemm_open(cpu->pool, isa, &cpu->gemm);
 	if (rc) {
-		mts_error_set(err, "cannot start %u compute threads: %s", threads, strerror(-rc));
+		mts_error_set(err, "cannot start compute threads: %s", strerror(-rc));
 		mts_cpu_close(cpu);
 		return rc;
 	}

@@ -22,8 +22,8 @@ struct mts_error;
  * instruction set: the best of avx512, avx2, scalar that the machine has, or the one named by the
  * environment variable MTS_CPU_ISA.
  *
- * -EINVAL: MTS_CPU_ISA names no instruction set; -ENOTSUP: the machine lacks it; -ELIBACC: no
- * usable BLAS library; -ENOMEM, -EAGAIN: out of memory or threads. Only errors are told in err.
+ * -EINVAL: MTS_CPU_ISA names no instruction set; -ENOTSUP: the machine lacks it; -ENOMEM, -EAGAIN:
+ * out of memory or threads.
  */
 int mts_cpu_open(unsigned threads, struct mts_cpu **out, struct mts_error *err);
 void mts_cpu_close(struct mts_cpu *cpu);
@@ -33,7 +33,8 @@ void mts_cpu_close(struct mts_cpu *cpu);
  * library and the row tile with which a row's bits do not depend on its place in the tile. Needed
  * before mts_cpu_gemm, again for other shapes (an earlier choice is dropped).
  *
- * -ENODEV: no candidate passed; -ENOMEM.
+ * -ENODEV: no BLAS library found that passes; -EINVAL: a shape of 0; -ENOMEM. After a failure
+ * nothing is prepared.
  */
 int mts_cpu_prepare(struct mts_cpu *cpu, const uint32_t (*nk)[2], unsigned shapes,
 		    struct mts_error *err);

@@ -20,6 +20,7 @@
 #include "gemm.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@
 #include "blas.h"
 #include "error.h"
 
-#define PIECE 256
+#define PIECE 256u
 #define MAX_ROWS 256
 #define MAX_GUARD 8
 #define MAX_TILE (MAX_ROWS + 2 * MAX_GUARD)
@@ -111,7 +112,7 @@ static void multiply(const struct mts_gemm *g, uint32_t rows, const float *a, co
 			       1.0f, a, kk, b, ld, 0.0f, product, m);
 	else
 		g->blas->sgemm(MTS_BLAS_ROW_MAJOR, MTS_BLAS_NO_TRANS, MTS_BLAS_NO_TRANS, m, cols,
-			       kk, 1.0f, a, kk, b, ld, 0.0f, product, PIECE);
+			       kk, 1.0f, a, kk, b, ld, 0.0f, product, (int)PIECE);
 }
 
 static size_t product_ld(const struct mts_gemm *g, uint32_t rows)
@@ -354,9 +355,9 @@ static void refuse(struct mts_gemm *g, const struct scheme *s, const char *why,
 {
 	size_t used = strlen(g->refused);
 
-	snprintf(g->refused + used, sizeof(g->refused) - used, "%s%s, tiles of %u%s: %s (n %u, k %u)",
-		 used ? "; " : "", mts_blas_get(s->library)->name, s->base,
-		 s->guard ? " with guards" : "", why, shape->n, shape->k);
+	snprintf(g->refused + used, sizeof(g->refused) - used, "%s%s, tiles of %u x %u%s: %s (n %u, k %u)",
+		 used ? "; " : "", mts_blas_get(s->library)->name, s->base, PIECE,
+		 s->guard ? " between guards" : "", why, shape->n, shape->k);
 }
 
 /* Tries the current scheme on one shape: NULL, or why it will not do. */
@@ -395,8 +396,8 @@ static int try_scheme(struct mts_gemm *g, struct trial *t, const struct scheme *
 			return 0;
 		}
 	}
-	snprintf(g->choice, sizeof(g->choice), "%s %u-row tiles%s", g->blas->name, s->base,
-		 s->guard ? " guarded" : "");
+	snprintf(g->choice, sizeof(g->choice), "%s, tiles of %u x %u%s", g->blas->name, s->base,
+		 PIECE, s->guard ? " between guards" : "");
 	return 1;
 }
 
@@ -484,10 +485,17 @@ int mts_gemm_prepare(struct mts_gemm *g, const uint32_t (*nk)[2], unsigned shape
 	size_t b_floats = 0;
 	int rc;
 
-	for (unsigned i = 0; i < shapes; i++)
-		if ((size_t)nk[i][0] * nk[i][1] > b_floats)
-			b_floats = (size_t)nk[i][0] * nk[i][1];
 	forget(g);
+	for (unsigned i = 0; i < shapes; i++) {
+		size_t floats = (size_t)nk[i][0] * nk[i][1];
+
+		if (!floats || nk[i][0] > INT_MAX || nk[i][1] > INT_MAX) {
+			mts_error_set(err, "matrix product of n %u, k %u: expected 1 to %d",
+				      nk[i][0], nk[i][1], INT_MAX);
+			return -EINVAL;
+		}
+		b_floats = floats > b_floats ? floats : b_floats;
+	}
 	rc = reserve(g, nk, shapes);
 	if (!rc)
 		rc = alloc_trial(&t, g, largest(nk, shapes, 0), largest(nk, shapes, 1), b_floats);

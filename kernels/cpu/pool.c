@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct worker {
 	struct mts_pool *pool;
@@ -84,15 +86,40 @@ static void *worker_main(void *data)
 static unsigned usable_cores(void)
 {
 	cpu_set_t set;
+	long online;
 
-	if (sched_getaffinity(0, sizeof(set), &set) || CPU_COUNT(&set) < 1)
-		return 1;
-	return (unsigned)CPU_COUNT(&set);
+	if (!sched_getaffinity(0, sizeof(set), &set))
+		return (unsigned)CPU_COUNT(&set);
+	online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than a cpu_set_t holds */
+	return online > 0 ? (unsigned)online : 1;
+}
+
+/* Signals are the application's: they must not land on a worker. */
+static int start_workers(struct mts_pool *pool)
+{
+	sigset_t all, before;
+	int rc = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (unsigned i = 0; i + 1 < pool->threads; i++) {
+		struct worker *w = &pool->worker[i];
+
+		*w = (struct worker){ .pool = pool, .index = i + 1 };
+		rc = -pthread_create(&w->thread, NULL, worker_main, w);
+		if (rc)
+			break;
+		pthread_setname_np(w->thread, "mts-compute");
+		pool->started++;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
 }
 
 int mts_pool_open(unsigned threads, struct mts_pool **out)
 {
 	struct mts_pool *pool;
+	int rc;
 
 	if (!threads)
 		threads = usable_cores();
@@ -103,15 +130,10 @@ int mts_pool_open(unsigned threads, struct mts_pool **out)
 	pthread_cond_init(&pool->work, NULL);
 	pthread_cond_init(&pool->idle, NULL);
 	pool->threads = threads;
-	for (unsigned i = 0; i + 1 < threads; i++) {
-		struct worker *w = &pool->worker[i];
-
-		*w = (struct worker){ .pool = pool, .index = i + 1 };
-		if (pthread_create(&w->thread, NULL, worker_main, w)) {
-			mts_pool_close(pool);
-			return -EAGAIN;
-		}
-		pool->started++;
+	rc = start_workers(pool);
+	if (rc) {
+		mts_pool_close(pool);
+		return rc;
 	}
 	*out = pool;
 	return 0;
