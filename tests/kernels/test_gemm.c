@@ -217,15 +217,49 @@ START_TEST(concurrent_handles)
 }
 END_TEST
 
+START_TEST(bad_shape)
+{
+	static const uint32_t bad[][2] = { { 64, 64 }, { 0, 64 } }, huge[][2] = { { 1, 1u << 31 } };
+	struct mts_cpu *cpu = open_prepared("scalar", 1);
+	struct mts_op_gemm op = { .n = 64, .k = 64 };
+	struct mts_error err = { "" };
+
+	ck_assert_int_eq(mts_cpu_gemm(cpu, &op), 0);
+	ck_assert_int_eq(mts_cpu_prepare(cpu, bad, 2, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "n 0, k 64"));
+	ck_assert_int_eq(mts_cpu_gemm(cpu, &op), -EINVAL);
+	ck_assert_int_eq(mts_cpu_prepare(cpu, huge, 1, &err), -EINVAL);
+	ck_assert_int_eq(mts_cpu_prepare(cpu, shapes, SHAPES, NULL), 0);
+	ck_assert_int_eq(mts_cpu_gemm(cpu, &op), 0);
+	mts_cpu_close(cpu);
+}
+END_TEST
+
+/* Kernels for AVX2 where there is none would end in SIGILL, and say nothing. */
+static int blas_core_runs_here(void)
+{
+	const char *core = getenv("OPENBLAS_CORETYPE");
+
+#ifdef __x86_64__
+	return !core || strcmp(core, "Haswell") || __builtin_cpu_supports("avx2");
+#else
+	return !core;
+#endif
+}
+
 int main(void)
 {
+	enum { SKIP = 77 };
 	Suite *s = suite_create("gemm");
 	TCase *tc = tcase_create("gemm");
 
+	if (!blas_core_runs_here())
+		return SKIP;
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, against_reference);
 	tcase_add_loop_test(tc, company, 0, SHAPES);
 	tcase_add_test(tc, unknown_shape);
+	tcase_add_test(tc, bad_shape);
 	tcase_add_test(tc, choice_is_told_and_steady);
 	tcase_add_test(tc, concurrent_handles);
 	suite_add_tcase(s, tc);
