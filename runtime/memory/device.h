@@ -134,7 +134,8 @@ struct mts_device_ops {
 	 * Starts one copy of n segments (n <= MTS_COPY_MAX); segments are read before it returns.
 	 * -EAGAIN: the lane's queue is full, reap first. Copies of a lane are reaped in any order.
 	 * on_done (may be NULL) is called from any thread, also from within copy(), after each
-	 * completion, to wake the reaper; set by copy_notify while no copy is under way.
+	 * completion, to wake the reaper; set by copy_notify while no copy is under way. Once
+	 * copy_notify has returned, the one before is not running and will not be called.
 	 */
 	int (*copy)(struct mts_device *dev, enum mts_lane lane, const struct mts_segment *seg,
 		    unsigned n, uint64_t cookie);

@@ -185,10 +185,8 @@ int mts_host_copy_reap(struct mts_device *dev, enum mts_lane lane, struct mts_co
 
 void mts_host_copy_notify(struct mts_device *dev, void (*on_done)(void *), void *arg)
 {
-	for (int i = 0; i < MTS_LANES; i++) {
-		host(dev)->lane[i].on_done_arg = arg;
-		host(dev)->lane[i].on_done = on_done;
-	}
+	for (int i = 0; i < MTS_LANES; i++)
+		mts_copy_lane_notify(&host(dev)->lane[i], on_done, arg);
 }
 
 static int launch(struct mts_device *dev, const struct mts_op *op)

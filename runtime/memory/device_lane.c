@@ -27,8 +27,18 @@ void mts_copy_lane_post(struct mts_copy_lane *lane, uint64_t cookie, int result)
 	done->cookie = cookie;
 	done->result = result;
 	mts_ring_publish(&lane->done, 1);
+	pthread_mutex_lock(&lane->notify_lock);
 	if (lane->on_done)
 		lane->on_done(lane->on_done_arg);
+	pthread_mutex_unlock(&lane->notify_lock);
+}
+
+void mts_copy_lane_notify(struct mts_copy_lane *lane, void (*on_done)(void *), void *arg)
+{
+	pthread_mutex_lock(&lane->notify_lock);
+	lane->on_done = on_done;
+	lane->on_done_arg = arg;
+	pthread_mutex_unlock(&lane->notify_lock);
 }
 
 static size_t total(const struct mts_copy_request *r)
@@ -94,6 +104,7 @@ int mts_copy_lane_open(struct mts_copy_lane *lane)
 {
 	mts_ring_init(&lane->todo, MTS_LANE_DEPTH);
 	mts_ring_init(&lane->done, MTS_LANE_DEPTH);
+	pthread_mutex_init(&lane->notify_lock, NULL);
 	lane->threaded = !lane->manual && (lane->moves || paced(lane));
 	lane->completion = calloc(MTS_LANE_DEPTH, sizeof(*lane->completion));
 	if (!lane->completion)
@@ -115,6 +126,7 @@ void mts_copy_lane_close(struct mts_copy_lane *lane)
 		mts_park_wake(&lane->worker);
 		pthread_join(lane->thread, NULL);
 	}
+	pthread_mutex_destroy(&lane->notify_lock);
 	free(lane->request);
 	free(lane->completion);
 }

@@ -36,6 +36,7 @@ struct mts_copy_lane {
 	uint64_t link_free_ns; /* when the link will have finished what it was given */
 	struct mts_manual *manual;
 	_Atomic int *lost;     /* the device's */
+	pthread_mutex_t notify_lock; /* held while on_done runs: who takes it back may free its world */
 	void (*on_done)(void *);
 	void *on_done_arg;
 
@@ -53,6 +54,7 @@ struct mts_copy_lane {
 int mts_copy_lane_open(struct mts_copy_lane *lane);
 /* Finishes what was started, then ends the thread. */
 void mts_copy_lane_close(struct mts_copy_lane *lane);
+void mts_copy_lane_notify(struct mts_copy_lane *lane, void (*on_done)(void *), void *arg);
 int mts_copy_lane_start(struct mts_copy_lane *lane, const struct mts_segment *seg, unsigned n,
 			uint64_t cookie);
 int mts_copy_lane_reap(struct mts_copy_lane *lane, struct mts_copy_done *out, unsigned max);

@@ -480,6 +480,8 @@ static int let_go(struct mts_schedule *s)
 	}
 	for (id = last; id != MTS_NONE; id = next) {
 		next = s->entry[id].next_ready;
+		/* Waits until gate_opened() has returned: it still wakes this scheduler. */
+		mts_gate_unwatch(&s->entry[id].watch);
 		go(s, &s->entry[id]);
 	}
 	return 1;
