@@ -5,6 +5,7 @@
  *
  * Floor: engine. Everything here runs on the engine thread but mts_server_ring, which others call.
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -256,6 +257,18 @@ static void cancel_active(struct mts_server *s)
 	s->actives = 0;
 }
 
+/* Debug builds stop at the step that broke something, not where it shows. */
+static void check_invariants(const struct mts_server *s)
+{
+#ifdef MTS_INVARIANTS
+	struct mts_error err = { "" };
+	int broken = mts_tier_verify(s->tier, &err);
+
+	if (broken)
+		__assert_fail(err.text, __FILE__, __LINE__, __func__);
+#endif
+}
+
 void *mts_engine_main(void *server)
 {
 	struct mts_server *s = server;
@@ -274,6 +287,7 @@ void *mts_engine_main(void *server)
 		} else {
 			worked |= plan_step(s);
 		}
+		check_invariants(s);
 		if (!worked)
 			sleep_until_rung(s, rings);
 	}
