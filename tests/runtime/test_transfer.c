@@ -603,6 +603,24 @@ START_TEST(gated_entries_can_be_cancelled_and_late)
 }
 END_TEST
 
+START_TEST(cancelled_between_gate_and_start)
+{
+	struct mts_segment a = onload_of(0, KIB);
+	struct mts_gate first;
+
+	mts_gate_init(&first, 1);
+	get(MTS_SQE_ONLOAD, &a, 1)->after = &first;
+	submit(1);
+	mts_gate_arrive(&first, 0);
+	get(MTS_SQE_CANCEL, NULL, 2)->target = 1;
+	submit(1);
+	ck_assert_uint_eq(mts_manual_held(m, MTS_H2D), 0);
+	expect(2, 1);
+	expect(1, -ECANCELED);
+	teardown();
+}
+END_TEST
+
 START_TEST(a_failed_slice_fails_its_entry_alone)
 {
 	struct mts_segment large = onload_of(0, 512 * KIB), b = onload_of(600 * KIB, KIB);
@@ -758,6 +776,7 @@ int main(void)
 	tcase_add_test(tc, gated_entries_block_nobody);
 	tcase_add_test(tc, a_failed_gate_fails_the_entry);
 	tcase_add_test(tc, gated_entries_can_be_cancelled_and_late);
+	tcase_add_test(tc, cancelled_between_gate_and_start);
 	tcase_add_test(tc, a_failed_slice_fails_its_entry_alone);
 	tcase_add_test(tc, a_refused_copy_fails_its_entry);
 	tcase_add_test(tc, a_busy_device_is_asked_again);
