@@ -218,8 +218,9 @@ int mts_tier_commit(struct mts_tier *t, struct mts_lease *l, uint32_t upto)
 		return -EINVAL;
 	if (upto <= u->dev_len)
 		return 0;
-	u->dev_tail = mts_user_extend(u, h->events + (l->match.start - h->first), upto,
-				      t->kv.layout.page_tokens);
+	if (!t->lengths)
+		u->dev_tail = mts_user_extend(u, h->events + (l->match.start - h->first), upto,
+					      t->kv.layout.page_tokens);
 	u->dev_len = upto;
 	l->loading = false;
 	if (t->cfg.no_cache || u->dev_len <= u->host_len)
@@ -275,7 +276,7 @@ int mts_tier_prefetch(struct mts_tier *t, uint64_t user)
 	if (!u || u->lease || u->load || u->host_len <= u->dev_len)
 		return 0;
 	need = mts_pages_for(t, u->host_len);
-	if (need - u->dev_pages > mts_pages_available(t->pages))
+	if (need - u->dev_pages > mts_device_free(t))
 		return -EAGAIN;
 	err = mts_device_grow(t, u, need);
 	if (!err) {
@@ -295,7 +296,7 @@ int mts_tier_forget(struct mts_tier *t, uint64_t user)
 		return t->erasing ? -EINPROGRESS : 0;
 	if (u->lease)
 		return -EBUSY;
-	mts_user_drop(t, u, true);
+	mts_user_drop(t, u, !t->lengths);
 	mts_user_remove_if_empty(t, u);
 	return t->erasing ? -EINPROGRESS : 0;
 }

@@ -49,7 +49,7 @@ static struct mts_move *move_new(struct mts_tier *t, struct mts_user *u, enum mt
 		move_free(m);
 		return NULL;
 	}
-	for (uint32_t i = 0; i < m->pages; i++)
+	for (uint32_t i = 0; i < m->pages && !t->lengths; i++)
 		m->dev_page[i] = u->dev_page[m->first_page + i];
 	return m;
 }
@@ -152,6 +152,15 @@ static int submit_load(struct mts_tier *t, struct mts_move *m, enum mts_sqe_clas
 	return -EAGAIN;
 }
 
+/* A lease's content becomes valid at its commit. */
+static int load_counted(struct mts_tier *t, struct mts_user *u, uint32_t upto, bool leased)
+{
+	t->n.bytes_h2d += (uint64_t)(upto - u->dev_len) * MTS_LENGTHS_BYTES;
+	if (!leased)
+		u->dev_len = upto;
+	return 0;
+}
+
 /*
  * Loads host content beyond what the device holds, up to `upto` tokens, into pages u already has.
  * Each layer opens its gate of the lease, if one is given. -EAGAIN: the rings are full; -ENOMEM.
@@ -159,9 +168,12 @@ static int submit_load(struct mts_tier *t, struct mts_move *m, enum mts_sqe_clas
 int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t upto, uint64_t tail,
 		   enum mts_sqe_class cls, uint64_t deadline_ns, struct mts_lease *lease)
 {
-	struct mts_move *m = move_new(t, u, MTS_MOVE_LOAD, u->dev_len, upto);
+	struct mts_move *m;
 	int err;
 
+	if (t->lengths)
+		return load_counted(t, u, upto, lease);
+	m = move_new(t, u, MTS_MOVE_LOAD, u->dev_len, upto);
 	if (!m)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < m->pages; i++)
@@ -181,7 +193,7 @@ int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t upto, uint64
 
 void mts_mark_dirty(struct mts_tier *t, struct mts_user *u)
 {
-	if (u->dirty || !t->extents)
+	if (u->dirty || !mts_has_host(t))
 		return;
 	u->dirty = true;
 	TAILQ_INSERT_TAIL(&t->dirty, u, dirty_link);
@@ -222,12 +234,55 @@ static int submit_writeback(struct mts_tier *t, struct mts_move *m)
 	return -EAGAIN;
 }
 
+/* The host index switches to the new slots; the slots of pages that grew become free. */
+static void writeback_publish(struct mts_tier *t, struct mts_user *u, struct mts_move *m)
+{
+	uint32_t old = u->host_pages;
+
+	u->host_pages = m->first_page + m->pages;
+	for (uint32_t i = 0; i < m->pages; i++) {
+		uint32_t p = m->first_page + i;
+		struct mts_slot was = u->host_slot[p];
+
+		u->host_slot[p] = m->slot[i];
+		if (p < old)
+			mts_host_slot_free(t, u, was);
+	}
+	u->host_len = m->to;
+	u->host_tail = m->tail;
+	mts_host_use(t, u);
+}
+
+static int writeback_counted(struct mts_tier *t, struct mts_user *u)
+{
+	struct mts_move *m;
+	int err;
+
+	t->n.bytes_d2h += (uint64_t)(u->dev_len - u->host_len) * MTS_LENGTHS_BYTES;
+	if (t->endless_host) {
+		u->host_len = u->dev_len;
+		u->host_pages = mts_pages_for(t, u->host_len);
+		return 0;
+	}
+	m = move_new(t, u, MTS_MOVE_WRITEBACK, u->host_len, u->dev_len);
+	if (!m)
+		return -ENOMEM;
+	err = mts_host_slots(t, u, m->pages, m->slot);
+	if (!err)
+		writeback_publish(t, u, m);
+	move_free(m);
+	return err;
+}
+
 /* Writes what the device holds beyond the host, from the first page that grew, into fresh slots. */
 static int writeback_start(struct mts_tier *t, struct mts_user *u)
 {
-	struct mts_move *m = move_new(t, u, MTS_MOVE_WRITEBACK, u->host_len, u->dev_len);
+	struct mts_move *m;
 	int err;
 
+	if (t->lengths)
+		return writeback_counted(t, u);
+	m = move_new(t, u, MTS_MOVE_WRITEBACK, u->host_len, u->dev_len);
 	if (!m)
 		return -ENOMEM;
 	err = mts_host_slots(t, u, m->pages, m->slot);
@@ -277,25 +332,6 @@ static void load_done(struct mts_tier *t, struct mts_move *m)
 		u->dev_len = m->to;
 		u->dev_tail = m->tail;
 	}
-}
-
-/* The host index switches to the new slots; the slots of pages that grew become free. */
-static void writeback_publish(struct mts_tier *t, struct mts_user *u, struct mts_move *m)
-{
-	uint32_t old = u->host_pages;
-
-	u->host_pages = m->first_page + m->pages;
-	for (uint32_t i = 0; i < m->pages; i++) {
-		uint32_t p = m->first_page + i;
-		struct mts_slot was = u->host_slot[p];
-
-		u->host_slot[p] = m->slot[i];
-		if (p < old)
-			mts_host_slot_free(t, u, was);
-	}
-	u->host_len = m->to;
-	u->host_tail = m->tail;
-	mts_host_use(t, u);
 }
 
 static void writeback_done(struct mts_tier *t, struct mts_move *m)

@@ -7,17 +7,8 @@
  * the owner's; each copy under way adds one; at none it is free again.
  */
 #include <errno.h>
-#include <time.h>
 
 #include "cache/tier.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 void mts_page_ref(struct mts_tier *t, uint32_t page)
 {
@@ -47,7 +38,7 @@ void mts_page_unref(struct mts_tier *t, uint32_t page)
 
 void mts_device_use(struct mts_tier *t, struct mts_user *u)
 {
-	const struct mts_policy_use use = { now_ns(), u->dev_len };
+	const struct mts_policy_use use = { mts_tier_now(t), u->dev_len };
 
 	if (!u->dev_pages)
 		return;
@@ -59,6 +50,16 @@ void mts_device_use(struct mts_tier *t, struct mts_user *u)
 	u->on_device = true;
 }
 
+static void give_pages(struct mts_tier *t, struct mts_user *u, uint32_t keep)
+{
+	if (t->lengths) {
+		t->n.device_pages_used -= u->dev_pages - keep;
+		u->dev_pages = keep;
+	}
+	while (u->dev_pages > keep)
+		mts_page_unref(t, u->dev_page[--u->dev_pages]);
+}
+
 /* Keeps the first len tokens, and no page beyond them. */
 void mts_device_cut(struct mts_tier *t, struct mts_user *u, uint32_t len)
 {
@@ -68,10 +69,10 @@ void mts_device_cut(struct mts_tier *t, struct mts_user *u, uint32_t len)
 		u->dev_len = len;
 		u->dev_tail = 0;
 	}
-	if (keep < u->dev_pages)
+	if (keep < u->dev_pages) {
 		u->dev_epoch++;
-	while (u->dev_pages > keep)
-		mts_page_unref(t, u->dev_page[--u->dev_pages]);
+		give_pages(t, u, keep);
+	}
 	if (!u->dev_pages && u->on_device) {
 		t->policy->remove(t->dev_policy, &u->dev_node);
 		u->on_device = false;
@@ -82,7 +83,7 @@ void mts_device_cut(struct mts_tier *t, struct mts_user *u, uint32_t len)
 /* A lease pins; a copy under way would keep the pages anyway; a dirty user is about to be written. */
 static bool may_evict(const struct mts_tier *t, const struct mts_user *u)
 {
-	return !u->lease && !u->load && !u->writeback && !(u->dirty && t->extents);
+	return !u->lease && !u->load && !u->writeback && !(u->dirty && mts_has_host(t));
 }
 
 static void evict_pages(struct mts_tier *t, struct mts_user *u, uint32_t pages)
@@ -104,31 +105,39 @@ static void evict_until(struct mts_tier *t, uint32_t n)
 {
 	struct mts_policy_node *node = t->policy->victim(t->dev_policy, NULL), *next;
 
-	while (node && mts_pages_available(t->pages) < n) {
+	while (node && mts_device_free(t) < n) {
 		struct mts_user *u = (struct mts_user *)((char *)node -
 							 offsetof(struct mts_user, dev_node));
 
 		next = t->policy->victim(t->dev_policy, node);
 		if (may_evict(t, u))
-			evict_pages(t, u, n - mts_pages_available(t->pages));
+			evict_pages(t, u, n - mts_device_free(t));
 		node = next;
 	}
 }
 
+static int take_pages(struct mts_tier *t, struct mts_user *u, uint32_t n)
+{
+	uint32_t after = u->dev_pages ? u->dev_page[u->dev_pages - 1] : MTS_NO_PAGE;
+
+	if (mts_pages_alloc(t->pages, n, after, u->dev_page + u->dev_pages))
+		return -EAGAIN;
+	for (uint32_t i = 0; i < n; i++)
+		mts_page_ref(t, u->dev_page[u->dev_pages + i]);
+	return 0;
+}
+
 int mts_device_grow(struct mts_tier *t, struct mts_user *u, uint32_t pages)
 {
-	uint32_t missing, after;
+	uint32_t missing;
 
 	if (pages <= u->dev_pages)
 		return 0;
 	missing = pages - u->dev_pages;
-	if (mts_pages_available(t->pages) < missing)
+	if (mts_device_free(t) < missing)
 		evict_until(t, missing);
-	after = u->dev_pages ? u->dev_page[u->dev_pages - 1] : MTS_NO_PAGE;
-	if (mts_pages_alloc(t->pages, missing, after, u->dev_page + u->dev_pages))
+	if (mts_device_free(t) < missing || (!t->lengths && take_pages(t, u, missing)))
 		return -EAGAIN;
-	for (uint32_t i = 0; i < missing; i++)
-		mts_page_ref(t, u->dev_page[u->dev_pages + i]);
 	u->dev_pages = pages;
 	t->n.device_pages_used += missing;
 	return 0;

@@ -13,17 +13,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cache/tier.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 char *mts_slot_address(const struct mts_tier *t, struct mts_slot s, uint32_t layer)
 {
@@ -39,9 +30,9 @@ static size_t extent_bytes(const struct mts_tier *t, const struct mts_host_exten
 
 void mts_host_use(struct mts_tier *t, struct mts_user *u)
 {
-	const struct mts_policy_use use = { now_ns(), u->host_len };
+	const struct mts_policy_use use = { mts_tier_now(t), u->host_len };
 
-	if (!u->host_pages)
+	if (!u->host_pages || t->endless_host)
 		return;
 	if (u->on_host) {
 		t->policy->use(t->host_policy, &u->host_node, &use);
@@ -121,6 +112,8 @@ void mts_host_cut(struct mts_tier *t, struct mts_user *u, uint32_t len)
 		u->host_len = len;
 		u->host_tail = 0;
 	}
+	if (t->endless_host && u->host_pages > keep)
+		u->host_pages = keep;
 	while (u->host_pages > keep)
 		mts_host_slot_free(t, u, u->host_slot[--u->host_pages]);
 	if (!u->host_pages) {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cache/tier.h"
 #include "error.h"
@@ -197,6 +198,76 @@ int mts_tier_open(const struct mts_tier_config *cfg, struct mts_tier **out, stru
 	return ret;
 }
 
+/* ---- on lengths ---- */
+
+/* An address nobody follows. */
+#define NOWHERE ((void *)MTS_ARENA_PIECE)
+
+static int open_counted(struct mts_tier *t, const struct mts_lengths_config *cfg,
+			const struct mts_policy *policy)
+{
+	size_t unit = mts_kv_page_bytes(&t->kv.layout);
+	int ret = open_leases(t);
+
+	if (!ret)
+		ret = policy->open(&t->dev_policy);
+	if (!ret)
+		ret = policy->open(&t->host_policy);
+	if (!ret && cfg->host_pages && !cfg->endless_host)
+		ret = mts_extents_open(NOWHERE, cfg->host_pages * unit, cfg->piece_pages * unit,
+				       unit, &t->extents);
+	return ret;
+}
+
+int mts_tier_open_lengths(const struct mts_lengths_config *cfg, const struct mts_policy *policy,
+			  struct mts_tier **out, struct mts_error *err)
+{
+	struct mts_tier *t;
+	int ret;
+
+	if (!cfg->device_pages || cfg->device_pages >= MTS_NO_PAGE) {
+		mts_error_set(err, "device memory: %llu pages, expected at least one",
+			      (unsigned long long)cfg->device_pages);
+		return -EINVAL;
+	}
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	t->lengths = true;
+	t->endless_host = cfg->endless_host;
+	t->policy = policy;
+	t->cfg.leases = t->cfg.layers = 1;
+	t->cfg.max_history = cfg->max_history ? cfg->max_history : UINT32_MAX;
+	t->cfg.slide = cfg->max_history ? cfg->slide : 1;
+	TAILQ_INIT(&t->dirty);
+	TAILQ_INIT(&t->moves);
+	t->kv.pages = cfg->device_pages;
+	t->kv.layout = (struct mts_kv_layout){ 1, 1, 1, 1, cfg->page_tokens, MTS_BF16 };
+	ret = open_counted(t, cfg, policy);
+	if (ret) {
+		mts_error_set(err, "tier: %s", strerror(-ret));
+		mts_tier_close(t);
+		return ret;
+	}
+	*out = t;
+	return 0;
+}
+
+void mts_tier_tell_time(struct mts_tier *t, uint64_t now_ns)
+{
+	t->told_ns = now_ns;
+}
+
+uint64_t mts_tier_now(const struct mts_tier *t)
+{
+	struct timespec ts;
+
+	if (t->lengths)
+		return t->told_ns;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 /* Moves whose completions will not come any more, after the rings are closed. */
 static void drop_moves(struct mts_tier *t)
 {
@@ -288,12 +359,13 @@ void mts_tier_pool(const struct mts_tier *t, struct mts_pool_view *out)
 
 void mts_tier_counters(struct mts_tier *t, struct mts_counters *out)
 {
-	struct mts_transfer_stats s = { 0 };
+	struct mts_transfer_stats s;
 
-	if (t->transfer)
-		mts_transfer_stats(t->transfer, &s);
 	*out = t->n;
 	out->size = sizeof(*out);
+	if (!t->transfer)
+		return;
+	mts_transfer_stats(t->transfer, &s);
 	out->bytes_h2d = s.bytes[MTS_H2D];
 	out->bytes_d2h = s.bytes[MTS_D2H];
 	out->copies_h2d = s.copies[MTS_H2D];

@@ -11,6 +11,9 @@
  *        ├─── lease: one request at a time             pins the user                 (lease.c)
  *        └─── moves: at most one load, one write-back  copies under way              (move.c)
  *
+ * A tier may also be opened on lengths alone (mts_tier_open_lengths): every decision is taken as ever,
+ * but there is no memory: device pages are counted, not named, and a copy ends as it starts.
+ *
  * A device page or host extent touched by a copy is referenced until the copy's completion has been
  * reaped; whoever drops it meanwhile only drops the owner's reference.
  */
@@ -118,6 +121,9 @@ struct mts_tier {
 	struct mts_tier_config cfg;
 	struct mts_device *dev;
 	bool own_device;
+	bool lengths;         /* no memory: pages are counted, copies end as they start */
+	bool endless_host;    /* lengths only: the host is never full, so it needs no extents */
+	uint64_t told_ns;     /* lengths only: the time */
 	struct mts_kv_pool kv;
 	struct mts_pages *pages;
 	uint16_t *page_ref;   /* [pages]: owner and copies */
@@ -196,6 +202,28 @@ void mts_lease_move_done(struct mts_tier *t, struct mts_lease *l);
 int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
 		     const struct mts_policy *policy, const struct mts_transfer_config *rings,
 		     struct mts_tier **out, struct mts_error *err);
+/*
+ * tier.c: a tier of lengths, for simulation. Its leases hold no pages, its histories no events: only
+ * n, first and count of a history are read (`events` is any pointer but NULL): of two histories of a
+ * user with the same window, one is taken for the beginning of the other. Bytes are counted at MTS_LENGTHS_BYTES a token. Time is what mts_tier_tell_time said last.
+ */
+struct mts_lengths_config {
+	uint32_t page_tokens;        /* a power of two */
+	uint32_t max_history, slide; /* max_history 0: no cap */
+	uint64_t device_pages;
+	uint64_t host_pages;         /* 0: no host tier */
+	bool endless_host;           /* host_pages does not count */
+	uint32_t piece_pages;        /* a host extent never straddles a multiple of this */
+};
+
+#define MTS_LENGTHS_BYTES 4
+
+int mts_tier_open_lengths(const struct mts_lengths_config *cfg, const struct mts_policy *policy,
+			  struct mts_tier **out, struct mts_error *err);
+void mts_tier_tell_time(struct mts_tier *t, uint64_t now_ns);
+
+/* The clock policies see. */
+uint64_t mts_tier_now(const struct mts_tier *t);
 /* Copies under way, of any kind. */
 unsigned mts_tier_outstanding(const struct mts_tier *t);
 
@@ -204,6 +232,16 @@ unsigned mts_tier_outstanding(const struct mts_tier *t);
  * after every step of the engine in builds with -Dinvariants=true.
  */
 int mts_tier_verify(const struct mts_tier *t, struct mts_error *err);
+
+static inline bool mts_has_host(const struct mts_tier *t)
+{
+	return t->extents || t->endless_host;
+}
+
+static inline uint32_t mts_device_free(const struct mts_tier *t)
+{
+	return t->kv.pages - (uint32_t)t->n.device_pages_used;
+}
 
 static inline uint32_t mts_pages_for(const struct mts_tier *t, uint32_t tokens)
 {

@@ -146,6 +146,12 @@ static uint32_t match_prefix(const struct mts_user *u, const struct mts_event *e
 	return mts_chain_next(prev, e + full * T, rest) == tail ? len : full * T;
 }
 
+/* What hashing would find if the shorter of the two is the beginning of the longer. */
+static uint32_t match_length(uint32_t len, uint32_t v, uint32_t T)
+{
+	return len <= v ? len : v / T * T;
+}
+
 /*
  * *dev and *host: how much of each tier's content can serve this history, at most `visible`. The
  * device's falls inside a page only where it ends, or where the host's ends there.
@@ -168,15 +174,20 @@ void mts_user_match(const struct mts_tier *t, const struct mts_user *u, const st
 		*host = u->host_len < m->visible ? u->host_len : m->visible;
 		return;
 	}
-	while (agreed < u->chain_pages && (agreed + 1) * T <= m->visible) {
+	while (!t->lengths && agreed < u->chain_pages && (agreed + 1) * T <= m->visible) {
 		hash = mts_chain_next(hash, e + agreed * T, T);
 		if (hash != u->chain[agreed])
 			break;
 		agreed++;
 	}
 	/* Both tiers hold the same content, one perhaps more of it: what one proves holds for both. */
-	by_dev = match_prefix(u, e, m->visible, T, agreed, u->dev_len, u->dev_tail);
-	by_host = match_prefix(u, e, m->visible, T, agreed, u->host_len, u->host_tail);
+	if (t->lengths) {
+		by_dev = match_length(u->dev_len, m->visible, T);
+		by_host = match_length(u->host_len, m->visible, T);
+	} else {
+		by_dev = match_prefix(u, e, m->visible, T, agreed, u->dev_len, u->dev_tail);
+		by_host = match_prefix(u, e, m->visible, T, agreed, u->host_len, u->host_tail);
+	}
 	matched = by_dev > by_host ? by_dev : by_host;
 	*dev = matched < u->dev_len ? matched : u->dev_len;
 	*host = matched < u->host_len ? matched : u->host_len;
