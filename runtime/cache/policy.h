@@ -41,4 +41,9 @@ struct mts_policy {
 
 extern const struct mts_policy mts_policy_lru;
 
+/* policy.c: all of them, ended by NULL; the one of that name, or NULL; their names for a message. */
+extern const struct mts_policy *const mts_policies[];
+const struct mts_policy *mts_policy_find(const char *name);
+const char *mts_policy_names(void);
+
 #endif

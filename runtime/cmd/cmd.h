@@ -13,6 +13,7 @@ int mts_cmd_info(int argc, char **argv);
 int mts_cmd_replay(int argc, char **argv);
 int mts_cmd_model(int argc, char **argv);
 int mts_cmd_trace(int argc, char **argv);
+int mts_cmd_sim(int argc, char **argv);
 int mts_cmd_verify(int argc, char **argv);
 
 #endif

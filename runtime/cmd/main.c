@@ -18,6 +18,8 @@ static const struct command {
 	  "what this machine and build offer, and what was chosen" },
 	{ "replay", mts_cmd_replay, (char[]){ "mtserve replay" },
 	  "serve a request trace in four modes and compare every score" },
+	{ "sim", mts_cmd_sim, (char[]){ "mtserve sim" },
+	  "run a trace through the cache and its replacement policies alone" },
 	{ "model", mts_cmd_model, (char[]){ "mtserve model" }, "make and describe model files" },
 	{ "trace", mts_cmd_trace, (char[]){ "mtserve trace" },
 	  "generate, import and describe request traces" },
