@@ -3,8 +3,9 @@
  * The host arena: one contiguous host range on one NUMA node, from a ladder of providers.
  *
  * Floor: memory. A provider is one const table; `auto` tries them in order and takes the first that
- * works. The arena is cut into pieces of at most MTS_ARENA_PIECE bytes, the unit of registration with
- * a device; no extent straddles two. Thread: open and close from one thread; the rest is read-only.
+ * works. The arena is cut into pieces of at most MTS_ARENA_PIECE bytes, the unit of registration
+ * with a device; no extent straddles two. Thread: open and close from one thread; the rest is
+ * read-only.
  *
  *   memfd   huge pages of 2 MiB that the administrator has set aside (vm.nr_hugepages)
  *   thp     anonymous memory, transparent huge pages where the kernel finds some
@@ -27,8 +28,8 @@ struct mts_arena_config {
 	const char *provider; /* "auto", "memfd", "thp", "plain", or "NAME:PATH"; NULL = auto */
 	size_t bytes;         /* rounded up to the page size of the provider */
 	/*
-	 * NUMA node; its memory alone is used, and too little of it is an error. -1: the node of the
-	 * calling thread where it has room, then others.
+	 * NUMA node; its memory alone is used, and too little of it is an error. -1: the node of
+	 * the calling thread where it has room, then others.
 	 */
 	int node;
 	unsigned threads;     /* population threads, 0 = one per core of the node, at most 16 */
@@ -39,7 +40,7 @@ struct mts_arena_info {
 	size_t page_size;     /* of the mapping: 4096 or 2097152 */
 	size_t bytes;
 	int node;             /* asked for (resolved) */
-	uint64_t pages_on_node, pages_elsewhere; /* as move_pages saw them; sampled above 4096 pages */
+	uint64_t pages_on_node, pages_elsewhere; /* by move_pages; sampled above 4096 */
 	uint64_t huge_bytes;  /* mapped by 2 MiB pages, as smaps saw it */
 	double seconds;       /* to populate */
 	char note[128];       /* what could not be done as asked, and why; "" */
@@ -58,7 +59,7 @@ struct mts_arena {
 struct mts_arena_ops {
 	const char *name;
 	size_t page_size;
-	/* Its memory is set aside when it is mapped: need not be compared with what is available. */
+	/* Mapping sets its memory aside: no need to compare with what is available. */
 	int reserved;
 	/*
 	 * Maps a->bytes (a multiple of page_size) at a->base, unpopulated, aligned to page_size.
@@ -76,9 +77,9 @@ extern const struct mts_arena_ops mts_arena_plain;
 extern const struct mts_arena_ops *const mts_arena_ladder[];
 
 /*
- * Maps, binds, populates and verifies. -EINVAL (unknown provider, bad size or node), -ENOMEM (not that
- * much to be had), -errno of the provider; err says which and why. A machine or container without
- * NUMA calls is no error: see info.note.
+ * Maps, binds, populates and verifies. -EINVAL (unknown provider, bad size or node), -ENOMEM (not
+ * that much to be had), -errno of the provider; err says which and why. A machine or container
+ * without NUMA calls is no error: see info.note.
  */
 int mts_arena_open(const struct mts_arena_config *cfg, struct mts_arena **out,
 		   struct mts_error *err);

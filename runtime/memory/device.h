@@ -5,8 +5,8 @@
  *
  * Floor: memory. Callers: the transfer scheduler (copy, copy_reap), the model (launch, wait), the
  * cache and the engine (alloc, signal). A device has three queues: compute, host-to-device and
- * device-to-host. Each runs in the order submitted; nothing is ordered between queues except through
- * gates.
+ * device-to-host. Each runs in the order submitted; nothing is ordered between queues except
+ * through gates.
  *
  * Threads: alloc, free, write, launch, wait and signal are called from one thread at a time (the
  * engine's); copy and copy_reap of a lane from one thread at a time (the transfer thread's).
@@ -28,8 +28,8 @@ struct mts_gate_watch;
 /*
  * Gate: counts down to open. It starts with the number of arrivals it expects; each arrival passes
  * 0 or -errno, the first error is kept. A gate is open when nothing is expected any more; it has
- * failed from the first error on, which lets waiters go at once. Waiters sleep on a futex. Any thread
- * may arrive and wait. Re-initialise (and free) only when it is open and nobody waits.
+ * failed from the first error on, which lets waiters go at once. Waiters sleep on a futex. Any
+ * thread may arrive and wait. Re-initialise (and free) only when it is open and nobody waits.
  */
 struct mts_gate {
 	_Atomic uint32_t state; /* gate.c */
@@ -38,7 +38,7 @@ struct mts_gate {
 };
 
 void mts_gate_init(struct mts_gate *g, uint32_t expected);
-/* Adds to what is expected; only while the gate cannot open in between (holder keeps one arrival). */
+/* Adds to what is expected; only while the gate cannot open meanwhile (holder keeps one arrival). */
 void mts_gate_expect(struct mts_gate *g, uint32_t more);
 void mts_gate_arrive(struct mts_gate *g, int result);
 /* Records an error and lets waiters go on at once; what is expected must still arrive. */
@@ -84,12 +84,12 @@ struct mts_device_config {
 	unsigned threads;    /* cpu: compute threads, 0 = one per usable core */
 	double link_gbps;    /* cpu, nil: pace of each lane in 10^9 bytes/s; 0 = full speed */
 	double copy_us;      /* cpu, nil: fixed cost of each copy call, microseconds */
-	struct mts_manual *manual; /* cpu, nil: tests drive the device (device_manual.h); else NULL */
+	struct mts_manual *manual; /* cpu, nil: a test's (device_manual.h); else NULL */
 };
 
 struct mts_device_info {
 	char name[64];
-	char numerics[160]; /* everything that can change a stored bit: isa, GEMM library, tile ... */
+	char numerics[160]; /* all that can change a stored bit: isa, GEMM library, tile ... */
 	char refused[256];  /* for a person: what was tried before and would not do; "" */
 	size_t memory_total;
 };
@@ -113,16 +113,16 @@ struct mts_device_ops {
 	/* Any thread. */
 	void (*stats)(struct mts_device *dev, struct mts_device_stats *out);
 	/*
-	 * Tells the device the shapes of every GEMM that will be launched, so that it can check them
-	 * (position independence, accuracy) and choose; called once, before the first launch.
+	 * Tells the device the shapes of every GEMM that will be launched, so that it can check
+	 * them (position independence, accuracy) and choose; called once, before the first launch.
 	 */
 	int (*prepare)(struct mts_device *dev, const uint32_t (*nk)[2], unsigned shapes,
 		       struct mts_error *err);
 
-	/* Device memory, 64-byte aligned, zeroed. -ENOMEM, also where taking it would endanger others. */
+	/* Device memory, 64-byte aligned, zeroed. -ENOMEM, also where too little is available. */
 	int (*alloc)(struct mts_device *dev, size_t bytes, void **out);
 	void (*free)(struct mts_device *dev, void *p, size_t bytes);
-	/* Synchronous copies outside the queues, for weights, activations in checks, and erasure. */
+	/* Synchronous copies outside the queues: weights, activations in checks, erasure. */
 	int (*write)(struct mts_device *dev, void *dst, const void *src, size_t bytes);
 	int (*read)(struct mts_device *dev, void *dst, const void *src, size_t bytes);
 	int (*zero)(struct mts_device *dev, void *dst, size_t bytes);
@@ -146,8 +146,9 @@ struct mts_device_ops {
 
 	/*
 	 * Compute queue: operations run in order, asynchronously. The structs are copied; what they
-	 * point to must stay until a later signal() has arrived. A launch into a full queue (2,048 on
-	 * cpu and nil) sleeps until there is room: whatever the queue waits for must be on its way.
+	 * point to must stay until a later signal() has arrived. A launch into a full queue (2,048
+	 * on cpu and nil) sleeps until there is room: whatever the queue waits for must be on its
+	 * way.
 	 */
 	int (*embed)(struct mts_device *dev, const struct mts_op_embed *op);
 	int (*norm)(struct mts_device *dev, const struct mts_op_norm *op);
@@ -159,12 +160,13 @@ struct mts_device_ops {
 	int (*score)(struct mts_device *dev, const struct mts_op_score *op);
 	/* Copies device memory to host memory in queue order (scores out). */
 	int (*fetch)(struct mts_device *dev, void *dst, const void *src, size_t bytes);
-	/* The queue goes on when the gate is open; a failed gate poisons the queue up to the next signal. */
+	/* The queue goes on when the gate is open; a failed one poisons it up to the next signal. */
 	int (*wait)(struct mts_device *dev, struct mts_gate *g);
 	/*
-	 * Arrives at the gate when everything before it has run: 0, or the error of the first failed
-	 * wait or operation since the last signal; operations after that failure are skipped. The
-	 * gate gets its one arrival in every case, also (-EIO) when the device is lost.
+	 * Arrives at the gate when everything before it has run: 0, or the error of the first
+	 * failed wait or operation since the last signal; operations after that failure are
+	 * skipped. The gate gets its one arrival in every case, also (-EIO) when the device is
+	 * lost.
 	 */
 	int (*signal)(struct mts_device *dev, struct mts_gate *g);
 };

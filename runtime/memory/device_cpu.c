@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The CPU device: the kernels of kernels/cpu behind queue and lanes of their own, so that copies run
- * beside the computation as on a GPU. Floor: memory. Its "device memory" is host memory.
+ * The CPU device: the kernels of kernels/cpu behind queue and lanes of their own, so that copies
+ * run beside the computation as on a GPU. Floor: memory. Its "device memory" is host memory.
  */
 #include <errno.h>
 #include <stdio.h>

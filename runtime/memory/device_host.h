@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What devices that live in this process (cpu, nil) share: memory, queues, lanes. A backend adds how
- * an operation is run and fills the rest of its table from here with MTS_HOST_DEVICE_OPS.
+ * What devices that live in this process (cpu, nil) share: memory, queues, lanes. A backend adds
+ * how an operation is run and fills the rest of its table from here with MTS_HOST_DEVICE_OPS.
  *
  * Floor: memory; private to the devices.
  */

@@ -51,8 +51,8 @@ static size_t total(const struct mts_copy_request *r)
 }
 
 /*
- * When a link of the given rate would be done with this copy. It starts when the link is free or the
- * copy was handed over, whichever is later: sleeping too long delays no later copy.
+ * When a link of the given rate would be done with this copy. It starts when the link is free or
+ * the copy was handed over, whichever is later: sleeping too long delays no later copy.
  */
 static uint64_t link_done(struct mts_copy_lane *lane, const struct mts_copy_request *r)
 {
@@ -154,8 +154,8 @@ int mts_copy_lane_start(struct mts_copy_lane *lane, const struct mts_segment *se
 	if (atomic_load_explicit(lane->lost, memory_order_relaxed))
 		return -EIO;
 	/*
-	 * Counting what is not reaped yet also keeps `done` from running over, and `todo`: its entry
-	 * is released after the completion is posted, hence the look at its room.
+	 * Counting what is not reaped yet also keeps `done` from running over, and `todo`: its
+	 * entry is released after the completion is posted, hence the look at its room.
 	 */
 	if (lane->outstanding == MTS_LANE_DEPTH)
 		return -EAGAIN;

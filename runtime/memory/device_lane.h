@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A copy lane of devices that live in this process (cpu, nil): how copies of one direction get done.
+ * A copy lane of devices that live in this process (cpu, nil): how copies of one direction get
+ * done.
  *
  *   full speed, cpu    its own thread copies
- *   paced              its own thread copies (cpu) and sleeps until a link of that rate would be done
+ *   paced              its own thread copies (cpu) and sleeps until such a link would be done
  *   full speed, nil    done within start()
  *   manual             held until a test finishes it
  *
@@ -36,7 +37,8 @@ struct mts_copy_lane {
 	uint64_t link_free_ns; /* when the link will have finished what it was given */
 	struct mts_manual *manual;
 	_Atomic int *lost;     /* the device's */
-	pthread_mutex_t notify_lock; /* held while on_done runs: who takes it back may free its world */
+	/* Held while on_done runs: who takes it back may free its world. */
+	pthread_mutex_t notify_lock;
 	void (*on_done)(void *);
 	void *on_done_arg;
 

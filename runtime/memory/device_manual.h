@@ -4,10 +4,11 @@
  * from a seed, late or with errors; allocations, calls and operations fail at a chosen count.
  *
  * Floor: memory. Callers: tests only; it is compiled in so that they test what runs. Set it in
- * mts_device_config.manual before the device (cpu or nil) is opened; one device at a time. The bytes
- * of a copy move when it completes, not before; a failed copy leaves 0xEE in its destination (cpu).
- * It also is a clock: mts_transfer_config.manual makes the scheduler take its time from here and run
- * inside its caller's calls, without a thread, so that a whole test is a pure function of its seed.
+ * mts_device_config.manual before the device (cpu or nil) is opened; one device at a time. The
+ * bytes of a copy move when it completes, not before; a failed copy leaves 0xEE in its destination
+ * (cpu). It also is a clock: mts_transfer_config.manual makes the scheduler take its time from here
+ * and run inside its caller's calls, without a thread, so that a whole test is a pure function of
+ * its seed.
  *
  * Threads: any.
  */
@@ -43,7 +44,7 @@ void mts_manual_lose(struct mts_manual *m);
 
 /* Copies held back now. */
 unsigned mts_manual_held(struct mts_manual *m, enum mts_lane lane);
-/* Sleeps until at least n copies are held in the lane: 0 or -ETIME. For schedulers with a thread. */
+/* Sleeps until n copies or more are held in the lane: 0, -ETIME. For schedulers with a thread. */
 int mts_manual_wait_held(struct mts_manual *m, enum mts_lane lane, unsigned n, int64_t timeout_ns);
 /* The i-th held copy of a lane (0: the oldest): its cookie and first segment; -ENOENT. */
 int mts_manual_look(struct mts_manual *m, enum mts_lane lane, unsigned i, uint64_t *cookie,

@@ -3,16 +3,18 @@
  * Buddy allocation without free lists (extent.h). Floor: memory. One thread.
  *
  * Each piece has a complete binary tree over its units, padded to a power of two, kept as an array:
- * node 1 is the whole piece, node i has the halves 2i and 2i + 1. A node holds 1 + the largest order
- * that can be allocated below it, 0 for none. The roots are the leaves of one more such tree, so that
- * "the lowest address with room" is a walk down that turns left wherever the left side has room.
+ * node 1 is the whole piece, node i has the halves 2i and 2i + 1. A node holds 1 + the largest
+ * order that can be allocated below it, 0 for none. The roots are the leaves of one more such tree,
+ * so that "the lowest address with room" is a walk down that turns left wherever the left side has
+ * room.
  *
  *   order 2         [3]                    unit   0 1 2 3
  *   order 1      [2]   [0]   after         state  . . x x      (x: one extent of 2 units)
  *   order 0    [1][1] [1][1]
  *
- * Below an allocated node its subtree keeps the values of a free one: nobody walks there, and freeing
- * writes only the path to the root. Two free halves make a free whole: that is all merging takes.
+ * Below an allocated node its subtree keeps the values of a free one: nobody walks there, and
+ * freeing writes only the path to the root. Two free halves make a free whole: that is all merging
+ * takes.
  */
 #include "memory/extent.h"
 

@@ -22,9 +22,10 @@ struct mts_extent {
 };
 
 /*
- * Manages [base, base + bytes) cut into pieces of piece_bytes, the last one shorter where bytes is no
- * multiple; the rest of a piece that holds no whole unit stays unused. The memory is never touched.
- * -EINVAL: a size is 0, or the first piece holds no unit; -E2BIG: more than 2^31 units; -ENOMEM.
+ * Manages [base, base + bytes) cut into pieces of piece_bytes, the last one shorter where bytes is
+ * no multiple; the rest of a piece that holds no whole unit stays unused. The memory is never
+ * touched. -EINVAL: a size is 0, or the first piece holds no unit; -E2BIG: more than 2^31 units;
+ * -ENOMEM.
  */
 int mts_extents_open(void *base, size_t bytes, size_t piece_bytes, size_t unit_bytes,
 		     struct mts_extents **out);
@@ -35,7 +36,7 @@ void mts_extents_close(struct mts_extents *e);
  * -EINVAL (no power of two).
  */
 int mts_extent_alloc(struct mts_extents *e, uint32_t units, struct mts_extent *out);
-/* Freeing what is not allocated in just this size is a bug of the caller: -EINVAL, nothing changed. */
+/* What is not allocated in just this size is a bug of the caller: -EINVAL, nothing changed. */
 int mts_extent_free(struct mts_extents *e, const struct mts_extent *x);
 
 uint64_t mts_extents_units(const struct mts_extents *e);

@@ -5,9 +5,9 @@
  *   state   31 FAILED   30 WAITERS   29 WATCHED   28..0 arrivals still expected
  *
  * The state is also the futex word, so that a failure, which leaves the count alone, wakes sleepers
- * too. Whoever brings the count to zero touches the gate no more afterwards: its owner may reuse the
- * memory as soon as it sees the gate open. Hence watches are taken off the gate before the count is
- * lowered, under a lock that is touched only where there is a watch.
+ * too. Whoever brings the count to zero touches the gate no more afterwards: its owner may reuse
+ * the memory as soon as it sees the gate open. Hence watches are taken off the gate before the
+ * count is lowered, under a lock that is touched only where there is a watch.
  */
 #include "memory/device.h"
 
@@ -164,7 +164,7 @@ int mts_gate_watch(struct mts_gate *g, struct mts_gate_watch *w)
 		w->next = g->watch;
 		g->watch = w;
 		w->on = g;
-		/* An arrival that came before this bit did not see the watch: look at what it left. */
+		/* An arrival before this bit did not see the watch: look at what it left. */
 		done = settled(atomic_fetch_or_explicit(&g->state, WATCHED, memory_order_acq_rel));
 	}
 	if (done && w->on) {

@@ -6,8 +6,8 @@
  *   bit p of free[]     page p is free
  *   bit w of summary[]  word w of free[] has a bit set: 4,096 taken pages are skipped at once
  *
- * The search goes on where the last one ended: freed pages get time to grow into runs behind it, and
- * the page after a user's newest one often is still free when that user comes back.
+ * The search goes on where the last one ended: freed pages get time to grow into runs behind it,
+ * and the page after a user's newest one often is still free when that user comes back.
  */
 #include "memory/pages.h"
 

@@ -63,16 +63,16 @@ void mts_park_wait(struct mts_park *p, uint64_t until_ns)
 				break;
 		}
 	}
-	/* Acquire, with the release in mts_park_wake: what was published before the wake is seen. */
+	/* Acquire, with the release in mts_park_wake: what was published before it is seen. */
 	atomic_exchange_explicit(&p->state, AWAKE, memory_order_acquire);
 }
 
 void mts_park_wake(struct mts_park *p)
 {
 	/*
-	 * An exchange even where the state is WOKEN already: the sleeper may be about to consume that
-	 * older wake, and only a write after ours in the state's order makes it look again. Release
-	 * pairs with the acquire in mts_park_wait.
+	 * An exchange even where the state is WOKEN already: the sleeper may be about to consume
+	 * that older wake, and only a write after ours in the state's order makes it look again.
+	 * Release pairs with the acquire in mts_park_wait.
 	 */
 	if (atomic_exchange_explicit(&p->state, WOKEN, memory_order_release) == ASLEEP)
 		mts_futex_wake(&p->state, 1);

@@ -3,9 +3,9 @@
  * Parking: how one thread sleeps until another has something for it.
  *
  * Floor: memory; used by every thread of the runtime that waits for work. One thread waits on a
- * struct mts_park, any thread wakes it. A wake before the wait is not lost: the next wait returns at
- * once. It may also return for no reason: look for work, wait, look again. The kernel is entered only
- * to sleep, and to wake a thread that does sleep.
+ * struct mts_park, any thread wakes it. A wake before the wait is not lost: the next wait returns
+ * at once. It may also return for no reason: look for work, wait, look again. The kernel is entered
+ * only to sleep, and to wake a thread that does sleep.
  */
 #ifndef MTS_PARK_H
 #define MTS_PARK_H

@@ -44,7 +44,7 @@ static inline uint32_t mts_ring_room(struct mts_ring *r, uint32_t want)
 {
 	uint32_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 
-	/* Acquire, with the release in mts_ring_release: the consumer has done with those entries. */
+	/* Acquire, with the release in mts_ring_release: the consumer has read those entries. */
 	if (r->mask + 1 - (tail - r->head_seen) < want)
 		r->head_seen = atomic_load_explicit(&r->head, memory_order_acquire);
 	return r->mask + 1 - (tail - r->head_seen);

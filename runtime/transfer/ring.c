@@ -214,7 +214,7 @@ static void drain_by_hand(struct mts_transfer *t)
 	mts_schedule_cancel_all(t->schedule);
 	flush(t);
 	while (turn(t) || mts_schedule_active(t->schedule))
-		/* Nothing held, yet not finished: a gate is about to be opened by another thread. */
+		/* Nothing held, yet not finished: another thread is opening a gate. */
 		if (!mts_manual_step(t->cfg.manual))
 			mts_sleep_until(mts_now() + 100000);
 }
@@ -226,7 +226,7 @@ void mts_transfer_close(struct mts_transfer *t)
 	if (t->cfg.manual) {
 		drain_by_hand(t);
 	} else {
-		/* Release, with the acquire in transfer_thread(): all submissions are seen after it. */
+		/* Release, with the acquire in transfer_thread(): submissions come before it. */
 		atomic_store_explicit(&t->stop, 1, memory_order_release);
 		mts_park_wake(&t->worker);
 		pthread_join(t->thread, NULL);

@@ -491,7 +491,8 @@ static int is_valid(const struct mts_submission *in)
 {
 	const struct mts_sqe *q = &in->sqe;
 
-	return q->op <= MTS_SQE_WRITEBACK && q->cls <= MTS_BACKGROUND && (q->segment || !q->segments);
+	return q->op <= MTS_SQE_WRITEBACK && q->cls <= MTS_BACKGROUND &&
+	       (q->segment || !q->segments);
 }
 
 void mts_schedule_accept(struct mts_schedule *s, const struct mts_submission *in)
@@ -543,9 +544,9 @@ static void cut(const struct mts_schedule *s, const struct work *w, struct slice
 		size_t n = left < room ? left : room;
 
 		if (n)
-			c->segment[c->n++] = (struct mts_segment){ (char *)from->dst + c->offset,
-								   (const char *)from->src + c->offset,
-								   n };
+			c->segment[c->n++] = (struct mts_segment){
+				(char *)from->dst + c->offset,
+				(const char *)from->src + c->offset, n };
 		c->bytes += n;
 		c->offset += n;
 		if (c->offset == from->bytes) {

@@ -56,8 +56,8 @@ void mts_schedule_close(struct mts_schedule *s);
 /* Takes one submission in; there are fewer than cfg.entries at the moment. */
 void mts_schedule_accept(struct mts_schedule *s, const struct mts_submission *in);
 /*
- * Reaps copies, lets gated entries go, expires, starts slices. Returns 1 where it did anything: call
- * again before sleeping.
+ * Reaps copies, lets gated entries go, expires, starts slices. Returns 1 where it did anything:
+ * call again before sleeping.
  */
 int mts_schedule_turn(struct mts_schedule *s, uint64_t now_ns);
 /* When the next entry times out; UINT64_MAX: none. */

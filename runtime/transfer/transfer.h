@@ -3,9 +3,9 @@
  * Transfer: submission and completion rings in front of a scheduler that moves K/V between host and
  * device.
  *
- * Floor: transfer. One owner thread submits and reaps (the cache's owner); one transfer thread, made
- * here, schedules; the device copies. The shape is io_uring's: fill entries, submit them in a batch,
- * reap completions.
+ * Floor: transfer. One owner thread submits and reaps (the cache's owner); one transfer thread,
+ * made here, schedules; the device copies. The shape is io_uring's: fill entries, submit them in a
+ * batch, reap completions.
  *
  *   owner --SQ--> transfer thread --copy()--> device lane
  *     ^                 |   gates opened here, for computation that waits
@@ -17,10 +17,10 @@
  *     entry's gate at once (-ETIME), but its completion comes only when no slice of it is running:
  *     until then the memory is quarantined.
  *   - Within a lane: by class first (demand before prefetch before write-back), then earliest
- *     deadline, then order of submission. Entries larger than slice_bytes are cut, so that small ones
- *     overtake; at most lane_bytes are in flight per lane.
- *   - Equal loads (the same segments) waiting or running are merged: one copy, as urgent as the most
- *     urgent of them; each gets its completion.
+ *     deadline, then order of submission. Entries larger than slice_bytes are cut, so that small
+ *     ones overtake; at most lane_bytes are in flight per lane.
+ *   - Equal loads (the same segments) waiting or running are merged: one copy, as urgent as the
+ *     most urgent of them; each gets its completion.
  *   - Write-back waiting is bounded: beyond writeback_bytes submit answers -EAGAIN for it. (A batch
  *     that alone exceeds the bound is taken when no other write-back is outstanding.)
  *   - After open nothing is allocated.
@@ -46,8 +46,8 @@ enum mts_sqe_class { MTS_DEMAND, MTS_PREFETCH, MTS_BACKGROUND };
  * gates. `after` (may be NULL) is a gate the scheduler waits for before the first slice starts,
  * without holding up others; if it fails, the entry completes with its error. `gate` (may be NULL)
  * gets one arrival when the entry is done or has failed, before the completion can be reaped; when
- * the entry is cancelled or late while a slice runs, the gate fails at once (its waiters go) and the
- * arrival follows with the completion.
+ * the entry is cancelled or late while a slice runs, the gate fails at once (its waiters go) and
+ * the arrival follows with the completion.
  * CANCEL: the entries submitted before, whose user_data equals `target`, complete with -ECANCELED:
  * at once where no slice has started, else after the running slices. Its own result: how many it
  * met.
@@ -74,14 +74,14 @@ struct mts_cqe {
 
 struct mts_transfer_config {
 	struct mts_device *device;
-	unsigned entries;        /* size of the SQ, a power of two; CQ is twice that; default 4096 */
+	unsigned entries;        /* of the SQ, a power of two; the CQ has twice as many; default 4096 */
 	size_t slice_bytes;      /* default 1 MiB */
 	size_t lane_bytes;       /* in flight per lane; default 8 MiB */
 	size_t writeback_bytes;  /* waiting or running; default 256 MiB */
 	/*
 	 * Tests: the manual of `device`. Then there is no thread; submit, reap and wait run the
-	 * scheduler, by the manual's clock, and wait steps the manual (or moves its clock to the next
-	 * timeout) until something completes. Else NULL.
+	 * scheduler, by the manual's clock, and wait steps the manual (or moves its clock to the
+	 * next timeout) until something completes. Else NULL.
 	 */
 	struct mts_manual *manual;
 };
@@ -99,8 +99,9 @@ struct mts_transfer;
 /* -EINVAL: no device, entries no power of two or above 2^20, slice_bytes above 1 GiB; -ENOMEM. */
 int mts_transfer_open(const struct mts_transfer_config *cfg, struct mts_transfer **out);
 /*
- * Cancels everything as CANCEL does and waits until the device is done with it; completions not reaped
- * are dropped, gates have had their arrivals. No copy may be held by a manual for ever meanwhile.
+ * Cancels everything as CANCEL does and waits until the device is done with it; completions not
+ * reaped are dropped, gates have had their arrivals. No copy may be held by a manual for ever
+ * meanwhile.
  */
 void mts_transfer_close(struct mts_transfer *t);
 
@@ -117,8 +118,8 @@ void mts_transfer_abandon(struct mts_transfer *t);
 /* Up to max completions without waiting: their number. */
 unsigned mts_transfer_reap(struct mts_transfer *t, struct mts_cqe *out, unsigned max);
 /*
- * Sleeps until a completion can be reaped, or, after get_sqe answered NULL, until the SQ has room: 0;
- * -ETIME; -ENOENT: nothing is outstanding, it would sleep for ever. timeout_ns < 0: no limit.
+ * Sleeps until a completion can be reaped, or, after get_sqe answered NULL, until the SQ has room:
+ * 0; -ETIME; -ENOENT: nothing is outstanding, it would sleep for ever. timeout_ns < 0: no limit.
  */
 int mts_transfer_wait(struct mts_transfer *t, int64_t timeout_ns);
 /* Called from the transfer thread after completions were posted (may be NULL): wakes an owner that

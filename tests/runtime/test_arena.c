@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arena: each rung of the ladder, or a reason; absurd requests; containers that deny NUMA calls.
+ * The arena: each rung of the ladder, or a reason; absurd requests; containers that deny NUMA
+ * calls.
  */
 #include "memory/arena.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every allocation and every thread start of the memory and transfer floors fails once, in turn: an
- * error comes back and everything taken is given back. The linker puts the functions below before the
- * C library's (--wrap).
+ * error comes back and everything taken is given back. The linker puts the functions below before
+ * the C library's (--wrap).
  */
 #include "memory/device_manual.h"
 #include "transfer/transfer.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page pool against an array of flags: never a page twice, none lost, runs where there are some.
+ * The page pool against an array of flags: never a page twice, none lost, runs where there are
+ * some.
  */
 #include "memory/pages.h"
 

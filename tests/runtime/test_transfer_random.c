@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random loads, write-backs, gates, cancels, timeouts, failures, device loss and close, on the CPU
- * device, checked against what was promised: exactly one completion an entry, its gate before it, the
- * right bytes after a 0, and nothing written to its memory afterwards.
+ * device, checked against what was promised: exactly one completion an entry, its gate before it,
+ * the right bytes after a 0, and nothing written to its memory afterwards.
  *
- * Three ways: by hand (a pure function of the seed), with all threads and a manual that reorders, and
- * with all threads at full speed. A failing seed is the last one printed.
+ * Three ways: by hand (a pure function of the seed), with all threads and a manual that reorders,
+ * and with all threads at full speed. A failing seed is the last one printed.
  */
 #include "memory/device_manual.h"
 #include "transfer/transfer.h"
