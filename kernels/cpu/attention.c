@@ -32,8 +32,6 @@
 
 _Static_assert(BLOCK % PANEL == 0 && ROWS % TILE == 0, "whole panels and tiles");
 
-#define UNROLL _Pragma("GCC unroll 16")
-
 struct job {
 	const struct mts_op_attention *op;
 	const struct mts_attention_task *task;
@@ -261,8 +259,8 @@ static struct reach tile_reach(const struct job *j, uint32_t tile, uint32_t bloc
 }
 
 /* O[rows][vectors] += A · V over keys [from, to), for rows that see them all */
-inline_always void add_values(const int rows, const int vectors, const float *a, const float *v, uint32_t ld,
-			      uint32_t from, uint32_t to, vf acc[TILE][2])
+inline_always void add_values(const int rows, const int vectors, const float *a, const float *v,
+			      uint32_t ld, uint32_t from, uint32_t to, vf acc[TILE][2])
 {
 	for (uint32_t key = from; key < to; key++) {
 		vf v0 = v_load(v + key * ld), v1 = v0;

@@ -184,7 +184,7 @@ static void run_task(void *arg, unsigned task, unsigned worker)
 /* Packing b costs about as much as this many rows of a tile, whatever its height. */
 enum { TILE_COST = 48 };
 
-/* Height of the next tile for the last `rows` rows: one that holds them all, or a full lower one. */
+/* Height of the next tile for the last `rows` rows: one that holds them all, or a full one. */
 static uint32_t rest_height(const struct shape *s, uint32_t rows)
 {
 	uint32_t above = 0, below = 0;
@@ -355,7 +355,8 @@ static void refuse(struct mts_gemm *g, const struct scheme *s, const char *why,
 {
 	size_t used = strlen(g->refused);
 
-	snprintf(g->refused + used, sizeof(g->refused) - used, "%s%s, tiles of %u x %u%s: %s (n %u, k %u)",
+	snprintf(g->refused + used, sizeof(g->refused) - used,
+		 "%s%s, tiles of %u x %u%s: %s (n %u, k %u)",
 		 used ? "; " : "", mts_blas_get(s->library)->name, s->base, PIECE,
 		 s->guard ? " between guards" : "", why, shape->n, shape->k);
 }
@@ -377,7 +378,7 @@ static const char *try_shape(struct mts_gemm *g, struct trial *t, struct shape *
 
 		if (!same && heights[h] == g->scheme->base)
 			return "a row's bits depend on its place";
-		/* a base below the vector kernels' heights is a last resort, for one row at a time */
+		/* a base of 1 is the last resort: each row alone, whatever else agrees */
 		if (same && (heights[h] == g->scheme->base || g->scheme->base > 1))
 			s->height[s->count++] = heights[h];
 	}

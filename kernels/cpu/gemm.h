@@ -24,7 +24,7 @@ int mts_gemm_prepare(struct mts_gemm *g, const uint32_t (*nk)[2], unsigned shape
 /* -EINVAL: a shape that was not prepared. */
 int mts_gemm_run(struct mts_gemm *g, const struct mts_op_gemm *op);
 
-/* Library, core and tile in use ("" before prepare); the candidates refused on the way ("": none). */
+/* Library, core and tile in use ("" before prepare); candidates refused on the way ("": none). */
 const char *mts_gemm_choice(const struct mts_gemm *g);
 const char *mts_gemm_refused(const struct mts_gemm *g);
 

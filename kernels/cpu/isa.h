@@ -13,7 +13,7 @@
 
 /* A finished product of `rows` x `cols` on its way to rows [row, ..) and columns [col, ..) of c. */
 struct mts_gemm_tile {
-	const float *product; /* element (r, j): product[r * ld + j], transposed: product[j * ld + r] */
+	const float *product; /* (r, j) at product[r * ld + j], transposed: product[j * ld + r] */
 	size_t ld;            /* transposed: a multiple of 16, reading up to it is allowed */
 	int transposed;
 	uint32_t row, rows, col, cols;

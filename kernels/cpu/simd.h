@@ -23,6 +23,13 @@
 
 #define inline_always static inline __attribute__((always_inline))
 
+/* arrays of vectors are registers only where the loops over them are gone */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #if defined(MTS_SIMD_AVX512)
 #include <immintrin.h>
 
@@ -135,10 +142,12 @@ inline_always void v_transpose(vf r[VW])
 {
 	vf t[16], u[16];
 
+	UNROLL
 	for (int i = 0; i < 16; i += 2) {
 		t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
 		t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
 	}
+	UNROLL
 	for (int i = 0; i < 16; i += 4) {
 		u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
 		u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
@@ -146,6 +155,7 @@ inline_always void v_transpose(vf r[VW])
 		u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
 	}
 	/* u[4b + c], 128-bit lane q: column 4q + c of rows 4b .. 4b + 3 */
+	UNROLL
 	for (int c = 0; c < 4; c++) {
 		vf even01 = v_shuffle_halves(u[c], u[4 + c], 1);
 		vf odd01 = v_shuffle_halves(u[c], u[4 + c], 0);
@@ -272,16 +282,19 @@ inline_always void v_transpose(vf r[VW])
 {
 	vf t[8], u[8];
 
+	UNROLL
 	for (int i = 0; i < 8; i += 2) {
 		t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
 		t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
 	}
+	UNROLL
 	for (int i = 0; i < 8; i += 4) {
 		u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
 		u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
 		u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
 		u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
 	}
+	UNROLL
 	for (int i = 0; i < 4; i++) {
 		r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
 		r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);

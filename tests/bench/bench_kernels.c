@@ -329,7 +329,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	mts_cpu_describe(cpu, numerics, sizeof(numerics));
-	printf("{\"bench\": \"prepare\", \"ms\": %.1f, \"numerics\": \"%s\", \"refused\": \"%s\"}\n",
+	printf("{\"bench\": \"prepare\", \"ms\": %.1f, \"numerics\": \"%s\", "
+	       "\"refused\": \"%s\"}\n",
 	       1e3 * (now() - start), numerics, mts_cpu_refused(cpu));
 	bench_plain(threads);
 	bench_attentions(cpu);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The promise of the CPU device: a row's result has the same bits however its pass was cut, packed
- * or shared out over threads. Compared by memcmp with the user's whole life run alone on one thread.
+ * or shared out over threads. Compared by memcmp with the user's whole life, alone on one thread.
  */
 #include <check.h>
 #include <stdlib.h>

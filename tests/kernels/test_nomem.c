@@ -84,7 +84,7 @@ START_TEST(every_allocation)
 	} while (rc && failures < 100);
 	fail_at = -1;
 	ck_assert_int_eq(rc, 0);
-	/* handle, pool, 2 threads, gemm, scratch, shapes, 5 of the self-test, attention's scratch */
+	/* handle, pool, 2 threads, gemm, its scratch and shapes, 5 of the self-test, attention */
 	ck_assert_int_ge(failures, 13);
 	guarded_check_all();
 	guarded_free_all();
