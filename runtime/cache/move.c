@@ -326,12 +326,14 @@ static void load_done(struct mts_tier *t, struct mts_move *m)
 	if (!u)
 		return;
 	u->load = NULL;
-	if (m->error || u->lease || u->epoch != m->epoch || u->dev_epoch != m->dev_epoch)
-		return; /* a lease decides itself, at commit or abandon */
-	if (m->to > u->dev_len) {
+	if (u->lease)
+		return; /* it decides itself, at commit or abandon */
+	if (!m->error && u->epoch == m->epoch && u->dev_epoch == m->dev_epoch && m->to > u->dev_len) {
 		u->dev_len = m->to;
 		u->dev_tail = m->tail;
 	}
+	mts_device_cut(t, u, u->dev_len); /* pages in which nothing arrived */
+	mts_user_remove_if_empty(t, u);
 }
 
 static void writeback_done(struct mts_tier *t, struct mts_move *m)
