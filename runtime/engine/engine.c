@@ -42,6 +42,8 @@ static void count_reply(struct mts_server *s, const struct mts_job *j)
 
 void mts_engine_reply(struct mts_server *s, struct mts_job *j, int result)
 {
+	struct mts_gate *done = j->done; /* once unlocked, the job is another caller's */
+
 	j->reply.result = result;
 	j->reply.user_data = j->req.user_data;
 	j->reply.replied_ns = mts_now_ns();
@@ -55,8 +57,8 @@ void mts_engine_reply(struct mts_server *s, struct mts_job *j, int result)
 		TAILQ_INSERT_TAIL(&s->free, j, link);
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (j->done)
-		mts_gate_arrive(j->done, result);
+	if (done)
+		mts_gate_arrive(done, result);
 }
 
 void mts_engine_retry(struct mts_server *s, struct mts_job *j, int error)
