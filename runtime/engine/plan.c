@@ -54,17 +54,23 @@ static void warm_up_done(struct mts_server *s, struct mts_job *j)
 	mts_engine_reply(s, j, 0);
 }
 
+/* What the tier does not look at. */
+static int check_request(const struct mts_request *r)
+{
+	if (r->deadline_ns && r->deadline_ns < mts_now_ns())
+		return -ETIME;
+	if (r->reserved || (r->ncandidates && (!r->candidates || !r->scores)))
+		return -EINVAL;
+	return 0;
+}
+
 /* 0: the job left the waiting list; -EBUSY: later; -EAGAIN: later, and nobody behind it either. */
 static int admit_request(struct mts_server *s, struct mts_job *j)
 {
-	int err;
+	int err = check_request(&j->req);
 
-	if (j->req.deadline_ns && j->req.deadline_ns < mts_now_ns()) {
-		TAILQ_REMOVE(&s->waiting, j, link);
-		mts_engine_reply(s, j, -ETIME);
-		return 0;
-	}
-	err = mts_tier_reserve(s->tier, &j->req.history, &j->lease);
+	if (!err)
+		err = mts_tier_reserve(s->tier, &j->req.history, &j->lease);
 	if (err == -EBUSY || err == -EAGAIN)
 		return err;
 	if (!err) {
