@@ -126,6 +126,8 @@ static bool finish_steps(struct mts_server *s)
 
 		if (!mts_gate_poll(&step->done, &error))
 			break;
+		/* Waits until pass_done() has returned: the watch is used again, the server freed. */
+		mts_gate_unwatch(&step->watch);
 		mts_tier_poll(s->tier);
 		step->busy = false;
 		s->finished++;
