@@ -191,8 +191,12 @@ void mts_user_match(const struct mts_tier *t, const struct mts_user *u, const st
 	matched = by_dev > by_host ? by_dev : by_host;
 	*dev = matched < u->dev_len ? matched : u->dev_len;
 	*host = matched < u->host_len ? matched : u->host_len;
-	if (matched < m->visible && (matched < u->dev_len || matched < u->host_len))
-		m->flags |= MTS_REPLY_DIVERGED;
+	if (matched == m->visible || (matched >= u->dev_len && matched >= u->host_len))
+		return;
+	m->flags |= MTS_REPLY_DIVERGED;
+	/* The page the cut falls into is written next; a write-back under way may still read it. */
+	if (u->writeback && *dev < u->dev_len)
+		*dev -= *dev % T;
 }
 
 uint64_t mts_user_extend(struct mts_user *u, const struct mts_event *visible, uint32_t upto,
