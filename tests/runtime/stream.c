@@ -43,7 +43,7 @@ uint64_t setting(const char *name, uint64_t otherwise)
 uint32_t scaled(uint32_t n)
 {
 #ifdef SLOW
-	return n / 6 + 1;
+	return n / 2 + 1;
 #else
 	return n;
 #endif
