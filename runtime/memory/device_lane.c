@@ -3,6 +3,7 @@
  * Copy lanes (device_lane.h). Floor: memory.
  */
 #include "memory/device_lane.h"
+#include "memory/stream_copy.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ void mts_copy_lane_move(struct mts_copy_lane *lane, const struct mts_segment *se
 		if (result)
 			memset(seg[i].dst, 0xEE, seg[i].bytes);
 		else
-			memcpy(seg[i].dst, seg[i].src, seg[i].bytes);
+			mts_stream_copy(seg[i].dst, seg[i].src, seg[i].bytes);
 	}
 }
 
