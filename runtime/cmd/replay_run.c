@@ -162,7 +162,7 @@ static int drain(struct run *x, enum mts_mode mode, struct mts_error *err)
 static int serve_some(struct run *x, enum mts_mode mode, size_t from, size_t to, bool first_visits,
 		      uint64_t *ns, struct mts_error *err)
 {
-	uint64_t began = mts_now_ns();
+	uint64_t began = mts_now();
 	int ret = 0;
 
 	for (size_t i = from; i < to && !ret; i++)
@@ -170,7 +170,7 @@ static int serve_some(struct run *x, enum mts_mode mode, size_t from, size_t to,
 			ret = serve_one(x, mode, i, err);
 	if (!ret)
 		ret = drain(x, mode, err);
-	*ns += mts_now_ns() - began;
+	*ns += mts_now() - began;
 	return ret;
 }
 

@@ -8,17 +8,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine/engine.h"
-
-uint64_t mts_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static void count_reply(struct mts_server *s, const struct mts_job *j)
 {
@@ -46,7 +37,7 @@ void mts_engine_reply(struct mts_server *s, struct mts_job *j, int result)
 
 	j->reply.result = result;
 	j->reply.user_data = j->req.user_data;
-	j->reply.replied_ns = mts_now_ns();
+	j->reply.replied_ns = mts_now();
 	if (j->kind == MTS_JOB_REQUEST)
 		count_reply(s, j);
 	pthread_mutex_lock(&s->lock);
@@ -174,7 +165,7 @@ static void launch(struct mts_server *s, struct mts_step *step)
 static bool plan_step(struct mts_server *s)
 {
 	struct mts_step *step = &s->step[s->launched % MTS_STEPS];
-	uint64_t began = mts_now_ns();
+	uint64_t began = mts_now();
 	bool any;
 
 	if (step->busy || (TAILQ_EMPTY(&s->waiting) && TAILQ_EMPTY(&s->active)))
@@ -183,7 +174,7 @@ static bool plan_step(struct mts_server *s)
 	if (!mts_engine_fill(s, step))
 		return any;
 	pthread_mutex_lock(&s->lock);
-	mts_histogram_add(&s->plan, mts_now_ns() - began);
+	mts_histogram_add(&s->plan, mts_now() - began);
 	pthread_mutex_unlock(&s->lock);
 	launch(s, step);
 	return true;

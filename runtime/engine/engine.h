@@ -21,6 +21,7 @@
 
 #include "cache/tier.h"
 #include "engine/histogram.h"
+#include "memory/park.h"
 #include "model/model.h"
 
 enum mts_job_kind { MTS_JOB_REQUEST, MTS_JOB_SESSION_END, MTS_JOB_PREFETCH, MTS_JOB_FORGET };
@@ -120,7 +121,5 @@ void mts_engine_retry(struct mts_server *s, struct mts_job *j, int error);
 bool mts_engine_admit(struct mts_server *s);
 /* batch.c: fills the step from the active jobs; its rows. */
 uint32_t mts_engine_fill(struct mts_server *s, struct mts_step *step);
-
-uint64_t mts_now_ns(void);
 
 #endif

@@ -37,7 +37,7 @@ static void describe(struct mts_job *j, const struct mts_match *m)
 	j->reply.visible = m->visible;
 	j->reply.device_tokens = m->device_tokens;
 	j->reply.host_tokens = m->host_tokens;
-	j->reply.admitted_ns = mts_now_ns();
+	j->reply.admitted_ns = mts_now();
 }
 
 static void let_go(struct mts_server *s, struct mts_job *j)
@@ -57,7 +57,7 @@ static void warm_up_done(struct mts_server *s, struct mts_job *j)
 /* What the tier does not look at. */
 static int check_request(const struct mts_request *r)
 {
-	if (r->deadline_ns && r->deadline_ns < mts_now_ns())
+	if (r->deadline_ns && r->deadline_ns < mts_now())
 		return -ETIME;
 	if (r->reserved || (r->ncandidates && (!r->candidates || !r->scores)))
 		return -EINVAL;

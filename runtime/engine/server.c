@@ -314,7 +314,7 @@ static struct mts_job *take_free(struct mts_server *s)
 
 int mts_server_submit(struct mts_server *s, const struct mts_request *req, unsigned n)
 {
-	uint64_t now = mts_now_ns();
+	uint64_t now = mts_now();
 	struct mts_job *j;
 	unsigned taken;
 
@@ -385,7 +385,7 @@ static void wait_reply(struct mts_server *s, int64_t timeout_ns)
 			pthread_cond_wait(&s->replied, &s->lock);
 		return;
 	}
-	t = mts_now_ns() + (uint64_t)timeout_ns;
+	t = mts_now() + (uint64_t)timeout_ns;
 	until = (struct timespec){ (time_t)(t / 1000000000u), (long)(t % 1000000000u) };
 	while (TAILQ_EMPTY(&s->outbox))
 		if (pthread_cond_timedwait(&s->replied, &s->lock, &until) == ETIMEDOUT)
