@@ -7,10 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cache/tier.h"
 #include "error.h"
+#include "memory/park.h"
 
 static int check_config(const struct mts_tier_config *c, struct mts_error *err)
 {
@@ -260,12 +260,7 @@ void mts_tier_tell_time(struct mts_tier *t, uint64_t now_ns)
 
 uint64_t mts_tier_now(const struct mts_tier *t)
 {
-	struct timespec ts;
-
-	if (t->lengths)
-		return t->told_ns;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	return t->lengths ? t->told_ns : mts_now();
 }
 
 /* Moves whose completions will not come any more, after the rings are closed. */

@@ -205,7 +205,8 @@ int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
 /*
  * tier.c: a tier of lengths, for simulation. Its leases hold no pages, its histories no events: only
  * n, first and count of a history are read (`events` is any pointer but NULL): of two histories of a
- * user with the same window, one is taken for the beginning of the other. Bytes are counted at MTS_LENGTHS_BYTES a token. Time is what mts_tier_tell_time said last.
+ * user with the same window, one is taken for the beginning of the other. Bytes are counted at
+ * MTS_LENGTHS_BYTES a token. Time is what mts_tier_tell_time said last.
  */
 struct mts_lengths_config {
 	uint32_t page_tokens;        /* a power of two */
