@@ -79,6 +79,10 @@ static int open_host(struct mts_tier *t, struct mts_error *err)
 	ret = mts_arena_open(&ac, &t->arena, err);
 	if (ret)
 		return ret;
+	if (t->arena->ops->hollow && t->dev->ops != &mts_device_nil) {
+		mts_error_set(err, "arena none has no memory: only for the nil device");
+		return -EINVAL;
+	}
 	for (size_t at = 0; at < t->arena->bytes; at += MTS_ARENA_PIECE) {
 		size_t n = t->arena->bytes - at;
 

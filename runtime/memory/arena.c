@@ -42,6 +42,8 @@ static const struct mts_arena_ops *find(const char *name, size_t len)
 		if (strlen(mts_arena_ladder[i]->name) == len &&
 		    !memcmp(mts_arena_ladder[i]->name, name, len))
 			return mts_arena_ladder[i];
+	if (strlen(mts_arena_none.name) == len && !memcmp(mts_arena_none.name, name, len))
+		return &mts_arena_none;
 	return NULL;
 }
 
@@ -304,10 +306,10 @@ static int open_with(struct mts_arena *a, const struct mts_arena_config *cfg,
 		return ret;
 	a->info = (struct mts_arena_info){ .provider = ops->name, .page_size = ops->page_size,
 					   .bytes = a->bytes, .node = node };
-	ret = check_available(a, cfg, err);
+	ret = ops->hollow ? 0 : check_available(a, cfg, err);
 	if (!ret)
 		ret = ops->map(a, path, err);
-	if (ret)
+	if (ret || ops->hollow)
 		return ret;
 	bind_node(a, cfg);
 	ret = populate(a, cfg, err);
@@ -351,7 +353,8 @@ static int open_named(struct mts_arena *a, const struct mts_arena_config *cfg,
 
 	if (ops)
 		return open_with(a, cfg, ops, colon ? colon + 1 : NULL, err);
-	mts_error_set(err, "arena: no provider \"%s\", expected auto, memfd, thp or plain",
+	mts_error_set(err, "arena: no provider \"%s\", expected auto, memfd, thp, plain or "
+		      "none",
 		      cfg->provider);
 	return -EINVAL;
 }

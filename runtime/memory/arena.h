@@ -11,6 +11,10 @@
  *   thp     anonymous memory, transparent huge pages where the kernel finds some
  *   plain   anonymous memory, pages of 4 KiB
  *
+ * and one that is never tried, only named:
+ *
+ *   none    address space without memory, for the nil device, which touches none of it
+ *
  * All memory is there when open returns: nothing is faulted in later, and what the machine or its
  * control group does not have is refused before it is touched.
  */
@@ -25,7 +29,7 @@ struct mts_error;
 #define MTS_ARENA_PIECE ((size_t)256 << 20)
 
 struct mts_arena_config {
-	const char *provider; /* "auto", "memfd", "thp", "plain", or "NAME:PATH"; NULL = auto */
+	const char *provider; /* "auto", "memfd", "thp", "plain", "none" or "NAME:PATH"; NULL = auto */
 	size_t bytes;         /* rounded up to the page size of the provider */
 	/*
 	 * NUMA node; its memory alone is used, and too little of it is an error. -1: the node of
@@ -61,6 +65,8 @@ struct mts_arena_ops {
 	size_t page_size;
 	/* Mapping sets its memory aside: no need to compare with what is available. */
 	int reserved;
+	/* It is address space alone: nothing to compare, bind, populate or look at. */
+	int hollow;
 	/*
 	 * Maps a->bytes (a multiple of page_size) at a->base, unpopulated, aligned to page_size.
 	 * path: what followed "NAME:", or NULL. -errno with a reason in err.
@@ -72,6 +78,7 @@ struct mts_arena_ops {
 extern const struct mts_arena_ops mts_arena_memfd;
 extern const struct mts_arena_ops mts_arena_thp;
 extern const struct mts_arena_ops mts_arena_plain;
+extern const struct mts_arena_ops mts_arena_none;
 
 /* The ladder as `auto` climbs down it; ends with NULL. */
 extern const struct mts_arena_ops *const mts_arena_ladder[];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Arena providers thp and plain: anonymous memory, with and without transparent huge pages. Floor:
- * memory; called by arena.c.
+ * Arena providers thp and plain: anonymous memory, with and without transparent huge pages; and none:
+ * its address space alone. Floor: memory; called by arena.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -107,6 +107,14 @@ const struct mts_arena_ops mts_arena_thp = {
 const struct mts_arena_ops mts_arena_plain = {
 	.name = "plain",
 	.page_size = 4096,
+	.map = plain_map,
+	.unmap = anon_unmap,
+};
+
+const struct mts_arena_ops mts_arena_none = {
+	.name = "none",
+	.page_size = 4096,
+	.hollow = 1,
 	.map = plain_map,
 	.unmap = anon_unmap,
 };

@@ -39,6 +39,8 @@ succeeds "the same bits with a host tier that is too small" \
 	--require 'modes.hierarchical.lost_tokens >= 1'
 succeeds "one mode alone" "${replay[@]}" --requests 50 --modes hierarchical
 succeeds "the nil device" "${replay[@]}" --requests 200 --device nil
+succeeds "the nil device beside more host memory than there is" \
+	"${replay[@]}" --requests 200 --device nil --arena none --host-mem 4096GiB
 
 succeeds "JSON with its names" bash -c "
 	'$mtserve' replay --model '$model' --trace '$trace' --requests 100 --json '$scratch/out.json' >/dev/null &&
@@ -62,6 +64,7 @@ refused "size without sense" 64 '--device-mem is "lots"' "${replay[@]}" --device
 refused "page size between" 1 "page_tokens" "${replay[@]}" --page-tokens 48
 refused "unknown device" 1 "--device tpu: not in this build" "${replay[@]}" --device tpu
 refused "unknown arena" 1 "granite" "${replay[@]}" --arena granite
+refused "arena without memory for a device that needs it" 1 "only for the nil device" "${replay[@]}" --arena none
 refused "no such node" 1 "node" "${replay[@]}" --node 1000
 refused "no model" 1 "$scratch/none" "${replay[@]}" --model "$scratch/none"
 refused "no trace" 1 "$scratch/none" "${replay[@]}" --trace "$scratch/none"
