@@ -9,6 +9,7 @@
 #ifndef MTS_CMD_H
 #define MTS_CMD_H
 
+int mts_cmd_bench(int argc, char **argv);
 int mts_cmd_info(int argc, char **argv);
 int mts_cmd_replay(int argc, char **argv);
 int mts_cmd_model(int argc, char **argv);

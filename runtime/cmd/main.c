@@ -25,6 +25,8 @@ static const struct command {
 	  "generate, import and describe request traces" },
 	{ "verify", mts_cmd_verify, (char[]){ "mtserve verify" },
 	  "compare a model with what another implementation computed" },
+	{ "bench", mts_cmd_bench, (char[]){ "mtserve bench" },
+	  "measure each part beside what bounds it" },
 };
 
 static void usage(FILE *f)
