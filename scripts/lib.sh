@@ -59,6 +59,7 @@ need_packages() {
 # --- building ------------------------------------------------------------------------------------
 
 # What the program needs, to build and to run.
+# shellcheck disable=SC2034 # used by those who source this
 build_packages=(
 	gcc g++ libc6-dev meson ninja-build pkg-config
 	libjansson-dev libxxhash-dev libnuma-dev uthash-dev check
