@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,36 @@ int mts_try_mount(const char *options)
 {
 	mkdir(MTS_MOUNT, 0755);
 	return mount("none", MTS_MOUNT, "mtserve", 0, options);
+}
+
+int mts_configure(const char *options, char *log, size_t size)
+{
+	char text[128], *option, *value, *rest;
+	int fd = syscall(SYS_fsopen, "mtserve", 0), ret = 0, error;
+	ssize_t got;
+
+	ASSERT_OK(fd);
+	snprintf(text, sizeof(text), "%s", options);
+	for (option = strtok_r(text, ",", &rest); option && !ret;
+	     option = strtok_r(NULL, ",", &rest)) {
+		value = strchr(option, '=');
+		if (value)
+			*value++ = '\0';
+		/* FSCONFIG_SET_STRING, FSCONFIG_SET_FLAG */
+		ret = syscall(SYS_fsconfig, fd, value ? 1 : 0, option, value, 0);
+	}
+	if (!ret)	/* FSCONFIG_CMD_CREATE */
+		ret = syscall(SYS_fsconfig, fd, 6, NULL, NULL, 0);
+	error = errno;
+	*log = '\0';
+	while ((got = read(fd, log, size - 1)) > 0) {
+		log[got] = '\0';
+		log += got;
+		size -= got;
+	}
+	close(fd);
+	errno = error;
+	return ret;
 }
 
 void mts_mount(const char *options)

@@ -18,6 +18,11 @@
 
 /* mount(2) on MTS_MOUNT; 0, or -1 with errno. Makes the folder. */
 int mts_try_mount(const char *options);
+/*
+ * fsopen, the options one by one, create; mounts nothing. 0, or -1 with errno; @log gets the
+ * kernel's messages.
+ */
+int mts_configure(const char *options, char *log, size_t size);
 void mts_mount(const char *options);
 /* The usual mount: @node, size=@mib MiB, mode 1777 */
 void mts_mount_node(int node, unsigned int mib);

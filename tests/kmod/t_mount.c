@@ -11,7 +11,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arena.h"
@@ -51,42 +50,11 @@ static const struct {
 	{ "node=0,size=64M,huge=always", "huge" },
 };
 
-/* Set the options one by one, then create. 0, or -1 with errno and the kernel's messages. */
-static int configure(const char *options, char *log, size_t size)
-{
-	char text[128], *option, *value, *rest;
-	int fd = syscall(SYS_fsopen, "mtserve", 0), ret = 0, error;
-	ssize_t got;
-
-	ASSERT_OK(fd);
-	snprintf(text, sizeof(text), "%s", options);
-	for (option = strtok_r(text, ",", &rest); option && !ret;
-	     option = strtok_r(NULL, ",", &rest)) {
-		value = strchr(option, '=');
-		if (value)
-			*value++ = '\0';
-		/* FSCONFIG_SET_STRING, FSCONFIG_SET_FLAG */
-		ret = syscall(SYS_fsconfig, fd, value ? 1 : 0, option, value, 0);
-	}
-	if (!ret)	/* FSCONFIG_CMD_CREATE */
-		ret = syscall(SYS_fsconfig, fd, 6, NULL, NULL, 0);
-	error = errno;
-	*log = '\0';
-	while ((got = read(fd, log, size - 1)) > 0) {
-		log[got] = '\0';
-		log += got;
-		size -= got;
-	}
-	close(fd);
-	errno = error;
-	return ret;
-}
-
 TEST_EACH(mount_refuses, refused)
 {
 	char log[512];
 
-	ASSERT_ERRNO(configure(refused[variant].name, log, sizeof(log)), EINVAL);
+	ASSERT_ERRNO(mts_configure(refused[variant].name, log, sizeof(log)), EINVAL);
 	if (!strstr(log, refused[variant].message))
 		FAIL("said \"%s\", expected something with \"%s\"", log,
 		     refused[variant].message);
