@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "arena.h"
 #include "harness.h"
 #include "host.h"
+#include "pin/mts_pin.h"
 
 #define FAIL_NTH "/proc/thread-self/fail-nth"
 
@@ -36,21 +38,34 @@ static void set_up_injection(void)
 		ASSERT(mts_write_file(settings[i][0], settings[i][1]));
 }
 
+/*
+ * Undo what worked. The one failure may hit this too: then it is said, and done at the second try.
+ */
+#define UNDO(call)								\
+	({									\
+		int ret_ = call, error_ = errno;				\
+										\
+		if (ret_)							\
+			ASSERT_OK(call);					\
+		errno = error_;							\
+		ret_;								\
+	})
+
 static int try_mount(void)
 {
 	if (mts_try_mount("node=1,size=16M,mode=1777"))
 		return -1;
-	return umount(MTS_MOUNT);
+	return UNDO(umount(MTS_MOUNT));
 }
 
 static int try_create(void)
 {
-	int fd = open(MTS_ARENA, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd = open(MTS_MOUNT "/created", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -1;
 	close(fd);
-	return unlink(MTS_ARENA);
+	return UNDO(unlink(MTS_MOUNT "/created"));
 }
 
 static int try_tmpfile(void)
@@ -68,39 +83,49 @@ static int try_populate(void)
 	return fallocate(arena_fd, 0, 0, 8 * MIB);
 }
 
-static int try_map(void)
+static int with_mapping(int (*use)(char *data))
 {
 	char *data = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, arena_fd, 0);
 	int ret, error;
 
 	if (data == MAP_FAILED)
 		return -1;
-	/* MADV_POPULATE_WRITE: faults whose failure is an error and no signal */
-	ret = madvise(data, 8 * MIB, 23);
+	ret = use(data);
 	error = errno;
-	ASSERT_OK(munmap(data, 8 * MIB));
+	if (UNDO(munmap(data, 8 * MIB)))
+		return -1;
+	errno = error;
+	return ret;
+}
+
+/* MADV_POPULATE_WRITE: faults whose failure is an error and no signal */
+static int fault_in(char *data)
+{
+	return madvise(data, 8 * MIB, 23);
+}
+
+static int try_map(void)
+{
+	return with_mapping(fault_in);
+}
+
+static int pin(char *data)
+{
+	struct mts_pin_range range = { .address = (uintptr_t)data, .length = 8 * MIB };
+	int fd = open("/dev/mts_pin", O_RDWR | O_CLOEXEC), ret, error;
+
+	if (fd < 0)
+		return -1;
+	ret = ioctl(fd, MTS_PIN_IOCTL_PIN, &range);
+	error = errno;
+	close(fd);
 	errno = error;
 	return ret;
 }
 
 static int try_pin(void)
 {
-	char *data = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, arena_fd, 0);
-	int pin, error;
-
-	if (data == MAP_FAILED)
-		return -1;
-	pin = open("/dev/mts_pin", O_RDWR | O_CLOEXEC);
-	if (pin >= 0) {
-		close(pin);
-		pin = mts_pin(data, 8 * MIB, false);
-	}
-	error = errno;
-	if (pin >= 0)
-		close(pin);
-	ASSERT_OK(munmap(data, 8 * MIB));
-	errno = error;
-	return pin < 0 ? -1 : 0;
+	return with_mapping(pin);
 }
 
 static int try_rename(void)
@@ -188,4 +213,50 @@ TEST_EACH(every_allocation_fails_once, operations)
 	ASSERT(nth > 1 && nth < 500);
 	/* The sweep ended with a run that nothing disturbed. */
 	ASSERT_EQ(operations[variant].mounted || mts_module_unused(5), 1);
+}
+
+/* Population tries twice, so that one failure never shows: let all of a kind fail. */
+static const struct {
+	const char *name;
+	const char *folder;
+	const char *counter;
+} kinds[] = {
+	{ "folios", "/sys/kernel/debug/fail_page_alloc/", "failures_node" },
+	{ "page cache nodes", "/sys/kernel/debug/failslab/", "failures_cgroup" },
+};
+
+static void inject(const char *folder, const char *file, const char *text)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s%s", folder, file);
+	if (!mts_write_file(path, text))
+		FAIL("cannot write %s to %s: %s", text, path, strerror(errno));
+}
+
+TEST_EACH(population_without, kinds)
+{
+	const char *folder = kinds[variant].folder;
+	int fd, fail, ret, error;
+
+	set_up_injection();
+	if (!variant)
+		inject(folder, "min-order", "9");
+	mts_mount_node(1, 16);
+	fd = mts_arena(MTS_ARENA, 16 * MIB, 0);
+	/* Opened before: nothing can be opened without memory. */
+	ASSERT_OK(fail = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC));
+	inject(folder, "task-filter", "Y");
+	inject(folder, "times", "-1");
+	inject(folder, "probability", "100");
+	ASSERT_EQ(pwrite(fail, "1", 1, 0), 1);
+	ret = fallocate(fd, 0, 0, 16 * MIB);
+	error = errno;
+	ASSERT_EQ(pwrite(fail, "0", 1, 0), 1);
+	inject(folder, "probability", "0");
+	ASSERT_EQ(ret, -1);
+	ASSERT_EQ(error, ENOMEM);
+	ASSERT_EQ(mts_counter(kinds[variant].counter), 1);
+	ASSERT_EQ(mts_counter("folios") * PAGE, mts_info(fd).populated);
+	ASSERT_OK(fallocate(fd, 0, 0, 16 * MIB));
 }

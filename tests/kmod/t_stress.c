@@ -124,7 +124,8 @@ TEST(populate_race)
 
 /* --- random operations ------------------------------------------------------------------------- */
 
-#define STEPS		60000	/* of each of the two processes */
+#define STEPS		60000	/* of each of the two processes; the debug kernel is slow */
+#define DEBUG_STEPS	5000
 #define SLOTS		6
 #define FOLIOS		6	/* of an arena, at most */
 #define SHARED_NAMES	3
@@ -355,11 +356,16 @@ static void step(struct slot *slots)
 	operations[i].run(slot);
 }
 
+static size_t steps(void)
+{
+	return mts_kernel_is_debug() ? DEBUG_STEPS : STEPS;
+}
+
 static void work(uint64_t seed)
 {
 	struct slot slots[SLOTS];
 	cpu_set_t cpus;
-	size_t i;
+	size_t i, count = steps();
 
 	CPU_ZERO(&cpus);
 	CPU_SET(worker, &cpus);
@@ -367,7 +373,7 @@ static void work(uint64_t seed)
 	state = seed + worker + 1;
 	for (i = 0; i < SLOTS; i++)
 		slots[i] = (struct slot){ .fd = -1 };
-	for (i = 0; i < STEPS; i++)
+	for (i = 0; i < count; i++)
 		step(slots);
 	for (i = 0; i < SLOTS; i++)
 		if (slots[i].fd >= 0)
@@ -414,7 +420,7 @@ TEST_LIMIT(random_operations, 400)
 	ASSERT_EQ(mts_counter("folios"), 0);
 	ASSERT_EQ(mts_counter("arenas_created"), mts_counter("arenas_evicted"));
 	ASSERT_EQ(mts_counter("folios_populated"), mts_counter("folios_released"));
-	mts_note("%d steps, %lld arenas, %lld folios, %lld faults", 2 * STEPS,
+	mts_note("%zu steps, %lld arenas, %lld folios, %lld faults", 2 * steps(),
 		 mts_counter("arenas_created"), mts_counter("folios_populated"),
 		 mts_counter("faults"));
 }
