@@ -78,6 +78,34 @@ TEST_EACH(pages_stay, pressures)
 	ASSERT_EQ(memcmp(before, after, sizeof(before)), 0);
 }
 
+/* Populated, and never written to by anybody: still nothing that could be had again. */
+TEST_EACH(untouched_pages_stay, pressures)
+{
+	char *data;
+	int fd;
+
+	if (access(pressures[variant].file, W_OK))
+		SKIP("this kernel has no %s", pressures[variant].file);
+	mts_mount_node(1, 32);
+	fd = mts_arena(MTS_ARENA, SIZE, SIZE);
+	mts_write_file(pressures[variant].file, pressures[variant].text);
+	ASSERT_EQ(mts_info(fd).populated, SIZE);
+	data = mts_map(fd, SIZE, 0);
+	ASSERT(!mts_sigbus(data));
+	ASSERT(!mts_sigbus(data + SIZE - 1));
+}
+
+/* Reclaim shall not even look at them: it would find them in use again and again. */
+TEST(pages_are_counted_unevictable)
+{
+	static const char *const path = "/sys/devices/system/node/node1/meminfo";
+	long long before = mts_read_number(path, "Node 1 Unevictable");
+
+	mts_mount_node(1, 32);
+	mts_arena(MTS_ARENA, SIZE, SIZE);
+	ASSERT_EQ((mts_read_number(path, "Node 1 Unevictable") - before) << 10, SIZE);
+}
+
 static void enter_group(const char *limit)
 {
 	char pid[16];

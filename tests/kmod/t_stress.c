@@ -122,6 +122,47 @@ TEST(populate_race)
 	}
 }
 
+struct together {
+	int fd;
+	pthread_barrier_t *start;
+};
+
+static void *populate_together(void *arg)
+{
+	struct together *together = arg;
+
+	pthread_barrier_wait(together->start);
+	return fallocate(together->fd, 0, 0, PAGE) ? (void *)(long)errno : NULL;
+}
+
+/* All want the one folio that the limit allows: one adds it, and that is a success for all. */
+TEST(one_folio_for_all)
+{
+	struct together together = { .fd = -1 };
+	pthread_t threads[RACE_THREADS];
+	pthread_barrier_t start;
+	int round, i;
+	void *result;
+
+	pthread_barrier_init(&start, NULL, RACE_THREADS);
+	together.start = &start;
+	mts_mount_node(1, 2);
+	for (round = 0; round < 200; round++) {
+		together.fd = mts_arena(MTS_ARENA, PAGE, 0);
+		for (i = 0; i < RACE_THREADS; i++)
+			ASSERT_EQ(pthread_create(&threads[i], NULL, populate_together, &together),
+				  0);
+		for (i = 0; i < RACE_THREADS; i++) {
+			ASSERT_EQ(pthread_join(threads[i], &result), 0);
+			ASSERT_EQ((long)result, 0);
+		}
+		ASSERT_EQ(mts_counter("folios"), 1);
+		ASSERT_OK(unlink(MTS_ARENA));
+		close(together.fd);
+	}
+	ASSERT_EQ(mts_counter("folios_populated"), 200);
+}
+
 /* --- random operations ------------------------------------------------------------------------- */
 
 #define STEPS		60000	/* of each of the two processes; the debug kernel is slow */
