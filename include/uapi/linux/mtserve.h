@@ -13,7 +13,8 @@
  *  mount       EINVAL           an option is missing, unknown, malformed or out of its range, or a
  *                               remount changes more than size=; the reason is in the kernel log,
  *                               or is read from the descriptor of fsopen()
- *              ENODEV           the processor has no transparent huge pages
+ *              ENODEV           mtserve.ko is not loaded; it refuses processors without
+ *                               transparent huge pages
  *  ftruncate   EINVAL           the size is no multiple of MTS_PAGE_SIZE
  *              EPERM            the arena has a size already: it is set once
  *              EFBIG            more than the process's file size limit (RLIMIT_FSIZE)
