@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -18,6 +19,8 @@
 
 static struct mts_test *tests, **tests_end = &tests;
 static int number, failures;
+static char *skip_reason;	/* shared with the child, which fills it in */
+#define REASON_SIZE	4096
 
 void mts_test_register(struct mts_test *test)
 {
@@ -60,7 +63,7 @@ void mts_skip(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	print_comment(format, args);
+	vsnprintf(skip_reason, REASON_SIZE, format, args);
 	va_end(args);
 	_exit(EXIT_SKIP);
 }
@@ -111,7 +114,7 @@ static void print_result(const struct mts_test *test, size_t variant, int status
 	printf("%s %d - %s", good ? "ok" : "not ok", ++number, test->name);
 	if (test->variants)
 		printf(" %s", test->variant_name(variant));
-	printf("%s\n", skip ? " # SKIP (reason above)" : "");
+	printf("%s%s\n", skip ? " # SKIP " : "", skip ? skip_reason : "");
 	fflush(stdout);
 }
 
@@ -139,6 +142,10 @@ int main(void)
 	size_t variant;
 	int planned = 0;
 
+	skip_reason = mmap(NULL, REASON_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			   -1, 0);
+	if (skip_reason == MAP_FAILED)
+		return 1;
 	for (test = tests; test; test = test->next)
 		planned += test->variants ? test->variants : 1;
 	printf("1..%d\n", planned);

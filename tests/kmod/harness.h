@@ -30,7 +30,7 @@ struct mts_test {
 /* Tests run in the order in which they stand in their file. */
 void mts_test_register(struct mts_test *test);
 
-/* End the test now. All print a line "# ..." first. */
+/* End the test now; the text goes into the output. */
 void mts_fail(const char *file, int line, const char *format, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
 void mts_skip(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

@@ -161,7 +161,7 @@ TEST_EACH(full_node, providers)
 
 	/* Asked for 8 or for 32 MiB more, it did so on 6.1 and on 6.12, and took this test along. */
 	if (provider->kind == TMPFS)
-		SKIP("others: tmpfs: calls the OOM killer");
+		SKIP("tmpfs calls the OOM killer");
 	mount_provider(provider);
 	fill_node();
 	other = make(provider);
