@@ -216,6 +216,12 @@ int mts_tier_commit(struct mts_tier *t, struct mts_lease *l, uint32_t upto)
 
 	if (upto > l->match.visible)
 		return -EINVAL;
+	/*
+	 * A shorter history than the one the host holds: the device keeps whole pages of it, so that its
+	 * content ends inside a page only where no tier has more.
+	 */
+	if (upto < u->host_len)
+		upto -= upto % t->kv.layout.page_tokens;
 	if (upto <= u->dev_len)
 		return 0;
 	if (!t->lengths)

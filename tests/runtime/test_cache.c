@@ -419,7 +419,7 @@ static void settle(struct world *w)
 	ck_assert_uint_eq(mts_tier_outstanding(w->tier), 0);
 }
 
-static void serve(struct world *w, uint32_t who, uint32_t n)
+static void serve_as(struct world *w, uint32_t who, uint32_t n, uint32_t flags)
 {
 	struct holding *k = free_holding(w);
 	struct person *p = &w->person[who];
@@ -427,7 +427,7 @@ static void serve(struct world *w, uint32_t who, uint32_t n)
 	while (p->n < n)
 		p->life[p->n++] = draw_event(w);
 	memcpy(k->seen, p->life, sizeof(k->seen));
-	k->h = (struct mts_history){ who, n, 0, k->seen, n, 0 };
+	k->h = (struct mts_history){ who, n, 0, k->seen, n, flags };
 	k->person = who;
 	ck_assert_int_eq(mts_tier_reserve(w->tier, &k->h, &k->lease), 0);
 	ck_assert_int_eq(mts_tier_onload(w->tier, k->lease, 0), 0);
@@ -442,6 +442,11 @@ static void serve(struct world *w, uint32_t who, uint32_t n)
 	ck_assert_int_eq(mts_tier_commit(w->tier, k->lease, n), 0);
 	mts_tier_release(w->tier, k->lease);
 	k->lease = NULL;
+}
+
+static void serve(struct world *w, uint32_t who, uint32_t n)
+{
+	serve_as(w, who, n, 0);
 }
 
 static struct mts_match lookup(struct world *w, uint32_t who, uint32_t n)
@@ -540,6 +545,33 @@ START_TEST(moved_window_drops_everything)
 }
 END_TEST
 
+/* Requests of one user may overtake each other: a shorter history comes after a longer one. */
+START_TEST(an_older_request_comes_late)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_error err;
+	struct mts_match m;
+
+	for (uint32_t late = 1; late <= 50; late++) {
+		open_world(w, late, 12, 64);
+		serve(w, 0, 50);
+		settle(w);
+		serve(w, 1, 90);
+		serve(w, 2, 90);
+		settle(w);
+		serve_as(w, 0, late, MTS_HISTORY_APPENDS);
+		if (mts_tier_verify(w->tier, &err))
+			fail_seed(w, "%s", err.text);
+		m = lookup(w, 0, 50);
+		ck_assert_uint_eq(m.device_tokens + m.host_tokens, 50);
+		serve(w, 0, 55);
+		settle(w);
+		close_world(w);
+	}
+	free(w);
+}
+END_TEST
+
 START_TEST(wrong_histories_are_refused)
 {
 	struct mts_event e[4] = { { 1, 1 } };
@@ -588,6 +620,7 @@ int main(void)
 	tcase_add_test(c, forget_erases_every_tier);
 	tcase_add_test(c, tail_pages_survive_eviction);
 	tcase_add_test(c, moved_window_drops_everything);
+	tcase_add_test(c, an_older_request_comes_late);
 	tcase_add_test(c, wrong_histories_are_refused);
 	tcase_add_test(c, window_larger_than_the_pool);
 	suite_add_tcase(s, c);
