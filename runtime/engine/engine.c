@@ -238,7 +238,7 @@ static void sleep_until_rung(struct mts_server *s, uint64_t rings)
 	struct timespec t = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
 
 	pthread_mutex_lock(&s->lock);
-	while (s->rings == rings && mts_now_ns() < until)
+	while (s->rings == rings && mts_now() < until)
 		pthread_cond_timedwait(&s->wake, &s->lock, &t);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -246,7 +246,7 @@ static void sleep_until_rung(struct mts_server *s, uint64_t rings)
 /* Those behind a request that finds no room are not looked at by admission. */
 static bool expire_waiting(struct mts_server *s)
 {
-	uint64_t now = mts_now_ns();
+	uint64_t now = mts_now();
 	struct mts_job *j, *next;
 	bool any = false;
 
