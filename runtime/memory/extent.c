@@ -25,8 +25,11 @@ struct mts_extents {
 	char *base;
 	size_t piece_bytes;
 	size_t unit_bytes;
+	size_t bytes;
 	uint32_t units;       /* over all pieces */
+	uint32_t units_usable; /* in the first `usable` pieces */
 	uint32_t units_free;
+	uint32_t usable;      /* pieces below the limit; the others look full, with no extent in them */
 	uint32_t piece_units; /* in each piece but the last */
 	uint32_t pieces;
 	uint32_t order;       /* of a piece's root */
@@ -101,8 +104,9 @@ static int shape(struct mts_extents *e, size_t bytes)
 	if (units > 1u << 31)
 		return -E2BIG;
 	e->piece_units = (uint32_t)piece_units;
-	e->units = e->units_free = (uint32_t)units;
-	e->pieces = (uint32_t)((units + piece_units - 1) / piece_units);
+	e->bytes = bytes;
+	e->units = e->units_usable = e->units_free = (uint32_t)units;
+	e->pieces = e->usable = (uint32_t)((units + piece_units - 1) / piece_units);
 	e->order = log2_ceil(e->piece_units);
 	e->top_leaves = 1u << log2_ceil(e->pieces);
 	return 0;
@@ -145,6 +149,37 @@ void mts_extents_close(struct mts_extents *e)
 	free(e->top);
 	free(e->tree);
 	free(e);
+}
+
+/* Pieces that lie in [0, bytes) whole. */
+static uint32_t pieces_in(const struct mts_extents *e, size_t bytes)
+{
+	size_t n = bytes >= e->bytes ? e->pieces : bytes / e->piece_bytes;
+
+	return n < e->pieces ? (uint32_t)n : e->pieces;
+}
+
+static uint32_t units_in(const struct mts_extents *e, uint32_t pieces)
+{
+	return pieces == e->pieces ? e->units : pieces * e->piece_units;
+}
+
+int mts_extents_limit(struct mts_extents *e, size_t bytes)
+{
+	uint32_t pieces = pieces_in(e, bytes), units = units_in(e, pieces);
+
+	if (pieces < e->usable && e->units_free < e->units_usable)
+		return -EINVAL;
+	for (uint32_t i = e->usable; i < pieces; i++)
+		piece_build(e, i);
+	for (uint32_t i = pieces; i < e->usable; i++) {
+		piece_tree(e, i)[1] = 0;
+		top_update(e, i);
+	}
+	e->units_free = e->units_free - e->units_usable + units;
+	e->units_usable = units;
+	e->usable = pieces;
+	return 0;
 }
 
 static uint32_t lowest_piece(const struct mts_extents *e, uint8_t want)
@@ -202,7 +237,7 @@ int mts_extent_free(struct mts_extents *e, const struct mts_extent *x)
 
 uint64_t mts_extents_units(const struct mts_extents *e)
 {
-	return e->units;
+	return e->units_usable;
 }
 
 uint64_t mts_extents_units_free(const struct mts_extents *e)
@@ -255,7 +290,10 @@ int mts_extents_verify(const struct mts_extents *e)
 	uint64_t heads = 0, units = 0;
 
 	for (t.piece = 0; t.piece < e->pieces; t.piece++) {
-		tally_node(&t, 1, e->order);
+		if (t.piece < e->usable)
+			tally_node(&t, 1, e->order);
+		else
+			t.broken |= piece_tree(e, t.piece)[1] != 0;
 		t.broken |= e->top[e->top_leaves + t.piece] != piece_tree(e, t.piece)[1];
 	}
 	for (uint32_t i = 0; i < e->units; i++) {
@@ -263,7 +301,7 @@ int mts_extents_verify(const struct mts_extents *e)
 		units += e->taken[i] ? 1ull << (e->taken[i] - 1) : 0;
 	}
 	/* A head that the walk did not meet lies inside another extent or inside free space. */
-	if (t.broken || t.taken != heads || t.free != e->units_free || t.free + units != e->units)
+	if (t.broken || t.taken != heads || t.free != e->units_free || t.free + units != e->units_usable)
 		return -EUCLEAN;
 	return 0;
 }

@@ -32,6 +32,13 @@ int mts_extents_open(void *base, size_t bytes, size_t piece_bytes, size_t unit_b
 void mts_extents_close(struct mts_extents *e);
 
 /*
+ * For memory that becomes usable little by little: from now on only whole pieces below `bytes` (of
+ * the last one: whatever there is) are given out. Freshly opened, all are. It may be lowered before
+ * the first allocation alone, then only grow: -EINVAL, nothing changed, otherwise.
+ */
+int mts_extents_limit(struct mts_extents *e, size_t bytes);
+
+/*
  * An extent of exactly `units` (a power of two), at the lowest address that has one: 0; -ENOSPC;
  * -EINVAL (no power of two).
  */
@@ -39,6 +46,7 @@ int mts_extent_alloc(struct mts_extents *e, uint32_t units, struct mts_extent *o
 /* What is not allocated in just this size is a bug of the caller: -EINVAL, nothing changed. */
 int mts_extent_free(struct mts_extents *e, const struct mts_extent *x);
 
+/* Units below the limit: allocated or free. */
 uint64_t mts_extents_units(const struct mts_extents *e);
 uint64_t mts_extents_units_free(const struct mts_extents *e);
 /* The largest power of two that alloc would now grant; 0 when full. */
