@@ -371,6 +371,7 @@ int mts_tier_poll(struct mts_tier *t)
 
 	if (!t->transfer)
 		return 0;
+	mts_host_grow(t);
 	while ((n = mts_transfer_reap(t->transfer, cqe, 64))) {
 		total += n;
 		for (unsigned i = 0; i < n; i++) {

@@ -23,6 +23,22 @@ char *mts_slot_address(const struct mts_tier *t, struct mts_slot s, uint32_t lay
 	return s.extent->x.base + ((size_t)layer * s.extent->x.units + s.index) * page;
 }
 
+/* Piece by piece, as an extent may lie in one as soon as it is registered. */
+int mts_host_grow(struct mts_tier *t)
+{
+	size_t ready = t->arena ? mts_arena_ready(t->arena) : 0, n;
+
+	while (t->host_ready < ready && !t->host_error) {
+		n = ready - t->host_ready < MTS_ARENA_PIECE ? ready - t->host_ready : MTS_ARENA_PIECE;
+		t->host_error = t->dev->ops->host_register(t->dev, t->arena->base + t->host_ready, n);
+		if (t->host_error)
+			break;
+		t->host_ready += n;
+		mts_extents_limit(t->extents, t->host_ready);
+	}
+	return t->host_error;
+}
+
 static size_t extent_bytes(const struct mts_tier *t, const struct mts_host_extent *e)
 {
 	return (size_t)e->x.units * t->kv.layout.layers * mts_kv_page_bytes(&t->kv.layout);
@@ -239,6 +255,7 @@ int mts_host_slots(struct mts_tier *t, struct mts_user *u, uint32_t n, struct mt
 	uint32_t got = 0;
 	struct mts_host_extent *e;
 
+	mts_host_grow(t);
 	for (e = u->extents; e && got < n; e = e->next)
 		if (e->used < e->x.units)
 			got += take_from(e, n - got, out + got);

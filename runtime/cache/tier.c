@@ -83,19 +83,15 @@ static int open_host(struct mts_tier *t, struct mts_error *err)
 		mts_error_set(err, "arena none has no memory: only for the nil device");
 		return -EINVAL;
 	}
-	for (size_t at = 0; at < t->arena->bytes; at += MTS_ARENA_PIECE) {
-		size_t n = t->arena->bytes - at;
-
-		ret = t->dev->ops->host_register(t->dev, t->arena->base + at,
-						 n < MTS_ARENA_PIECE ? n : MTS_ARENA_PIECE);
-		if (ret) {
-			mts_error_set(err, "host memory: the device cannot register it: %s",
-				      strerror(-ret));
-			return ret;
-		}
-	}
-	return mts_extents_open(t->arena->base, t->arena->bytes, MTS_ARENA_PIECE, unit,
-				&t->extents);
+	ret = mts_extents_open(t->arena->base, t->arena->bytes, MTS_ARENA_PIECE, unit, &t->extents);
+	if (!ret)
+		ret = mts_extents_limit(t->extents, 0);
+	if (ret)
+		return ret;
+	ret = mts_host_grow(t);
+	if (ret)
+		mts_error_set(err, "host memory: the device cannot register it: %s", strerror(-ret));
+	return ret;
 }
 
 static int open_leases(struct mts_tier *t)
@@ -307,8 +303,8 @@ static void free_users(struct mts_tier *t)
 
 static void unregister_host(struct mts_tier *t)
 {
-	for (size_t at = 0; t->arena && at < t->arena->bytes; at += MTS_ARENA_PIECE) {
-		size_t n = t->arena->bytes - at;
+	for (size_t at = 0; at < t->host_ready; at += MTS_ARENA_PIECE) {
+		size_t n = t->host_ready - at;
 
 		t->dev->ops->host_unregister(t->dev, t->arena->base + at,
 					     n < MTS_ARENA_PIECE ? n : MTS_ARENA_PIECE);

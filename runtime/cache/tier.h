@@ -129,6 +129,8 @@ struct mts_tier {
 	uint16_t *page_ref;   /* [pages]: owner and copies */
 	uint8_t *page_erase;  /* [pages] */
 	struct mts_arena *arena;
+	size_t host_ready;    /* bytes of the arena registered and given to the extents */
+	int host_error;       /* the device refused to register more */
 	struct mts_extents *extents;
 	struct mts_transfer *transfer;
 
@@ -173,6 +175,8 @@ int mts_device_grow(struct mts_tier *t, struct mts_user *u, uint32_t pages);
 void mts_device_use(struct mts_tier *t, struct mts_user *u);
 
 /* on_host.c: the host side */
+/* Takes over what the arena has populated meanwhile: 0, or -errno of the device, for good. */
+int mts_host_grow(struct mts_tier *t);
 void mts_host_cut(struct mts_tier *t, struct mts_user *u, uint32_t len);
 void mts_host_use(struct mts_tier *t, struct mts_user *u);
 /* n fresh slots for u, evicting others: 0, -ENOSPC, -ENOMEM. */

@@ -10,30 +10,21 @@
 #include <errno.h>
 #include <numa.h>
 #include <numaif.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "error.h"
+#include "memory/arena_part.h"
 #include "memory/available.h"
-#include "memory/park.h"
 #include "memory/proc.h"
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-#define CHUNK ((size_t)64 << 20)
-#define THREADS_MAX 16
-#define SAMPLES 4096
-
 const struct mts_arena_ops *const mts_arena_ladder[] = {
-	&mts_arena_memfd, &mts_arena_thp, &mts_arena_plain, NULL,
+	&mts_arena_mtserve, &mts_arena_hugetlbfs, &mts_arena_tmpfs,
+	&mts_arena_memfd,   &mts_arena_thp,	  &mts_arena_plain,
+	NULL,
 };
 
 static const struct mts_arena_ops *find(const char *name, size_t len)
@@ -47,7 +38,7 @@ static const struct mts_arena_ops *find(const char *name, size_t len)
 	return NULL;
 }
 
-static int has_numa(void)
+int mts_arena_has_numa(void)
 {
 	return numa_available() >= 0;
 }
@@ -55,11 +46,11 @@ static int has_numa(void)
 /* The node to use: 0, or -EINVAL for one that is not there. */
 static int resolve_node(const struct mts_arena_config *cfg, int *node, struct mts_error *err)
 {
-	int highest = has_numa() ? numa_max_node() : 0;
+	int highest = mts_arena_has_numa() ? numa_max_node() : 0;
 
 	*node = cfg->node;
 	if (cfg->node == -1)
-		*node = has_numa() ? numa_node_of_cpu(sched_getcpu()) : 0;
+		*node = mts_arena_has_numa() ? numa_node_of_cpu(sched_getcpu()) : 0;
 	if (cfg->node == -1 && *node < 0)
 		*node = 0;
 	if (*node >= 0 && *node <= highest)
@@ -84,27 +75,58 @@ static uint64_t node_available(int node)
 	return sum;
 }
 
-/* Leaves a sixteenth to everybody else: the last pages are the ones processes get ended for. */
-static int check_available(const struct mts_arena *a, const struct mts_arena_config *cfg,
-			   struct mts_error *err)
+int mts_arena_check_available(const struct mts_arena *a, const struct mts_arena_config *cfg,
+			      size_t bytes, struct mts_error *err)
 {
 	uint64_t have = mts_memory_available(), on_node = UINT64_MAX;
 
 	if (a->ops->reserved)
 		return 0;
-	if (cfg->node >= 0)
+	if (cfg->node >= 0 || a->ops == &mts_arena_mtserve)
 		on_node = node_available(a->info.node);
 	if (on_node < have)
 		have = on_node;
-	if (a->bytes <= have - have / 16)
+	if (bytes <= have - have / 16)
 		return 0;
 	mts_error_set(err, "arena %s: %zu MiB asked for, %llu MiB can be had%s", a->ops->name,
-		      a->bytes >> 20, (unsigned long long)((have - have / 16) >> 20),
+		      bytes >> 20, (unsigned long long)((have - have / 16) >> 20),
 		      have == on_node ? " on the node" : "");
 	return -ENOMEM;
 }
 
-static void note(struct mts_arena *a, const char *what, int error)
+int mts_arena_reserve(struct mts_arena *a, size_t align, struct mts_error *err)
+{
+	size_t whole, head;
+	char *p = MAP_FAILED;
+
+	errno = ENOMEM;
+	if (!__builtin_add_overflow(a->bytes, align, &whole))
+		p = mmap(NULL, whole, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED) {
+		int error = errno;
+
+		mts_error_set(err, "arena %s: no address space for %zu bytes: %s", a->ops->name,
+			      a->bytes, strerror(error));
+		return -error;
+	}
+	head = -(uintptr_t)p % align;
+	if (head)
+		munmap(p, head);
+	munmap(p + head + a->bytes, whole - head - a->bytes);
+	a->base = p + head;
+	return 0;
+}
+
+int mts_arena_no_path(const struct mts_arena *a, const char *path, struct mts_error *err)
+{
+	if (!path)
+		return 0;
+	mts_error_set(err, "arena %s takes no path, got \"%s\"", a->ops->name, path);
+	return -EINVAL;
+}
+
+void mts_arena_note(struct mts_arena *a, const char *what, int error)
 {
 	size_t len = strlen(a->info.note);
 
@@ -117,8 +139,8 @@ static void bind_node(struct mts_arena *a, const struct mts_arena_config *cfg)
 	struct bitmask *mask;
 	long ret;
 
-	if (!has_numa()) {
-		note(a, "not bound", 0);
+	if (!mts_arena_has_numa()) {
+		mts_arena_note(a, "not bound", 0);
 		return;
 	}
 	mask = numa_allocate_nodemask();
@@ -126,160 +148,8 @@ static void bind_node(struct mts_arena *a, const struct mts_arena_config *cfg)
 	ret = mbind(a->base, a->bytes, cfg->node >= 0 ? MPOL_BIND : MPOL_PREFERRED, mask->maskp,
 		    mask->size + 1, 0);
 	if (ret)
-		note(a, "not bound to its node", errno);
+		mts_arena_note(a, "not bound to its node", errno);
 	numa_free_nodemask(mask);
-}
-
-/* ---- populating ---- */
-
-struct population {
-	struct mts_arena *a;
-	_Atomic size_t next;
-	_Atomic int error;
-};
-
-/* For kernels before 5.14. A reserved mapping could still get a signal here, so it is refused. */
-static int touch(struct mts_arena *a, char *from, size_t bytes)
-{
-	if (a->ops->reserved)
-		return -ENOTSUP;
-	for (size_t i = 0; i < bytes; i += 4096)
-		*(volatile char *)(from + i) = 0;
-	return 0;
-}
-
-static int populate_chunk(struct mts_arena *a, char *from, size_t bytes)
-{
-	while (madvise(from, bytes, MADV_POPULATE_WRITE)) {
-		if (errno == EINVAL)
-			return touch(a, from, bytes);
-		if (errno == EFAULT) /* a huge page that the node does not have */
-			return -ENOMEM;
-		if (errno != EAGAIN && errno != EINTR)
-			return -errno;
-	}
-	return 0;
-}
-
-static void *populate_thread(void *arg)
-{
-	struct population *p = arg;
-	size_t at, bytes;
-	int ret;
-
-	if (has_numa())
-		numa_run_on_node(p->a->info.node);
-	while (!atomic_load(&p->error) &&
-	       (at = atomic_fetch_add(&p->next, CHUNK)) < p->a->bytes) {
-		bytes = p->a->bytes - at < CHUNK ? p->a->bytes - at : CHUNK;
-		ret = populate_chunk(p->a, p->a->base + at, bytes);
-		if (ret)
-			atomic_store(&p->error, ret);
-	}
-	return NULL;
-}
-
-static unsigned population_threads(const struct mts_arena *a, unsigned asked)
-{
-	struct bitmask *cpus;
-	size_t chunks = (a->bytes - 1) / CHUNK + 1;
-	unsigned n = asked;
-
-	if (!n && has_numa()) {
-		cpus = numa_allocate_cpumask();
-		if (!numa_node_to_cpus(a->info.node, cpus))
-			n = numa_bitmask_weight(cpus);
-		numa_free_cpumask(cpus);
-	}
-	if (!n)
-		n = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-	n = n > THREADS_MAX ? THREADS_MAX : n;
-	return n > chunks ? (unsigned)chunks : n;
-}
-
-static int populate(struct mts_arena *a, const struct mts_arena_config *cfg, struct mts_error *err)
-{
-	struct population p = { .a = a };
-	unsigned want = population_threads(a, cfg->threads), n = 0;
-	pthread_t thread[THREADS_MAX];
-	uint64_t start = mts_now();
-
-	while (n < want && !pthread_create(&thread[n], NULL, populate_thread, &p))
-		n++;
-	if (!n) {
-		mts_error_set(err, "arena %s: cannot start a thread to populate it", a->ops->name);
-		return -EAGAIN;
-	}
-	while (n)
-		pthread_join(thread[--n], NULL);
-	a->info.seconds = (double)(mts_now() - start) * 1e-9;
-	if (p.error)
-		mts_error_set(err, "arena %s: populating %zu MiB on node %d: %s", a->ops->name,
-			      a->bytes >> 20, a->info.node, strerror(-p.error));
-	return p.error;
-}
-
-/* ---- verifying ---- */
-
-static void look_where(struct mts_arena *a)
-{
-	size_t pages = a->bytes / a->ops->page_size, n = pages < SAMPLES ? pages : SAMPLES;
-	void **page = calloc(n, sizeof(*page));
-	int *status = calloc(n, sizeof(*status));
-
-	for (size_t i = 0; page && i < n; i++)
-		page[i] = a->base + i * pages / n * a->ops->page_size;
-	if (!page || !status) {
-		note(a, "placement not verified", ENOMEM);
-	} else if (!has_numa()) {
-		note(a, "placement not verified", 0);
-	} else if (numa_move_pages(0, n, page, NULL, status, 0)) {
-		note(a, "placement not verified", errno);
-	} else {
-		for (size_t i = 0; i < n; i++)
-			*(status[i] == a->info.node ? &a->info.pages_on_node
-						    : &a->info.pages_elsewhere) += 1;
-	}
-	free(status);
-	free(page);
-}
-
-/* Adds up what a line of smaps says about huge pages, in bytes. */
-static uint64_t huge_in_line(const char *line)
-{
-	static const char *const keys[] = { "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped",
-					    "Shared_Hugetlb", "Private_Hugetlb" };
-	size_t len;
-
-	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
-		len = strlen(keys[i]);
-		if (!strncmp(line, keys[i], len) && line[len] == ':')
-			return strtoull(line + len + 1, NULL, 10) * 1024;
-	}
-	return 0;
-}
-
-static void count_huge(struct mts_arena *a)
-{
-	FILE *f = fopen("/proc/self/smaps", "re");
-	uintptr_t base = (uintptr_t)a->base;
-	unsigned long from, to;
-	char line[512];
-	int inside = 0;
-
-	if (!f) {
-		note(a, "huge pages not counted", errno);
-		return;
-	}
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-			inside = from < base + a->bytes && to > base;
-		else if (inside)
-			a->info.huge_bytes += huge_in_line(line);
-	}
-	fclose(f);
-	if (a->info.huge_bytes > a->bytes) /* the kernel may show a neighbour in the same line */
-		a->info.huge_bytes = a->bytes;
 }
 
 /* ---- open, close ---- */
@@ -294,31 +164,59 @@ static int round_up(size_t bytes, size_t page_size, size_t *out, struct mts_erro
 	return -EINVAL;
 }
 
+static int prepare(struct mts_arena *a, const struct mts_arena_config *cfg,
+		   const struct mts_arena_ops *ops, const char *path, struct mts_error *err)
+{
+	int node = a->info.node, ret = 0;
+
+	*a = (struct mts_arena){ .ops = ops, .fd = -1, .look = cfg->look };
+	if (cfg->bytes || !ops->magic || !path) /* else the file has a size */
+		ret = round_up(cfg->bytes, ops->page_size, &a->bytes, err);
+	a->info = (struct mts_arena_report){ .provider = ops->name, .page_size = ops->page_size,
+					     .node = node };
+	return ret;
+}
+
+/* What a look maps is all there, and what is hollow never will be. */
+static int fill(struct mts_arena *a, const struct mts_arena_config *cfg, struct mts_error *err)
+{
+	if (a->look || a->ops->hollow) {
+		a->ready = a->end = a->bytes;
+		return 0;
+	}
+	if (a->ops != &mts_arena_mtserve) /* whose mount decides, and refuses mbind */
+		bind_node(a, cfg);
+	return mts_arena_fill_start(a, cfg->threads, err);
+}
+
+static void look_at(struct mts_arena *a)
+{
+	if (a->ops->hollow)
+		return;
+	mts_arena_look_where(a);
+	mts_arena_count_huge(a);
+}
+
 static int open_with(struct mts_arena *a, const struct mts_arena_config *cfg,
 		     const struct mts_arena_ops *ops, const char *path, struct mts_error *err)
 {
-	int node = a->info.node, ret;
+	int ret = prepare(a, cfg, ops, path, err);
 
-	a->ops = ops;
-	a->fd = -1;
-	ret = round_up(cfg->bytes, ops->page_size, &a->bytes, err);
+	if (!ret && !ops->magic && !ops->hollow)
+		ret = mts_arena_check_available(a, cfg, a->bytes, err);
+	if (!ret)
+		ret = ops->map(a, cfg, path, err);
 	if (ret)
 		return ret;
-	a->info = (struct mts_arena_info){ .provider = ops->name, .page_size = ops->page_size,
-					   .bytes = a->bytes, .node = node };
-	ret = ops->hollow ? 0 : check_available(a, cfg, err);
-	if (!ret)
-		ret = ops->map(a, path, err);
-	if (ret || ops->hollow)
-		return ret;
-	bind_node(a, cfg);
-	ret = populate(a, cfg, err);
+	ret = fill(a, cfg, err);
 	if (ret) {
 		ops->unmap(a);
 		return ret;
 	}
-	look_where(a);
-	count_huge(a);
+	free(a->made);
+	a->made = NULL;
+	a->info.bytes = a->bytes;
+	look_at(a);
 	return 0;
 }
 
@@ -326,11 +224,14 @@ static int climb_down(struct mts_arena *a, const struct mts_arena_config *cfg,
 		      struct mts_error *err)
 {
 	char refused[sizeof(a->info.refused)] = "";
+	int node = a->info.node, ret = -EINVAL;
 	struct mts_error why;
 	size_t len;
-	int ret = -EINVAL;
 
 	for (int i = 0; mts_arena_ladder[i]; i++) {
+		if (mts_arena_ladder[i]->only_if_named)
+			continue;
+		a->info.node = node;
 		ret = open_with(a, cfg, mts_arena_ladder[i], NULL, &why);
 		if (!ret) {
 			memcpy(a->info.refused, refused, sizeof(refused));
@@ -353,9 +254,8 @@ static int open_named(struct mts_arena *a, const struct mts_arena_config *cfg,
 
 	if (ops)
 		return open_with(a, cfg, ops, colon ? colon + 1 : NULL, err);
-	mts_error_set(err, "arena: no provider \"%s\", expected auto, memfd, thp, plain or "
-		      "none",
-		      cfg->provider);
+	mts_error_set(err, "arena: no provider \"%s\", expected auto, memfd, thp, plain, none, or "
+		      "mtserve, hugetlbfs or tmpfs with :PATH", cfg->provider);
 	return -EINVAL;
 }
 
@@ -382,10 +282,18 @@ int mts_arena_open(const struct mts_arena_config *cfg, struct mts_arena **out,
 	return 0;
 }
 
+int mts_arena_settle(struct mts_arena *a, struct mts_error *err)
+{
+	mts_arena_fill_wait(a);
+	look_at(a);
+	return mts_arena_lost(a, err);
+}
+
 void mts_arena_close(struct mts_arena *a)
 {
 	if (!a)
 		return;
+	mts_arena_fill_stop(a);
 	a->ops->unmap(a);
 	free(a);
 }

@@ -9,42 +9,9 @@
 #include <sys/mman.h>
 
 #include "error.h"
-#include "memory/arena.h"
+#include "memory/arena_part.h"
 
 #define HUGE ((size_t)2 << 20)
-
-/* Address space of a->bytes that begins at a multiple of `align`. */
-static int map_aligned(struct mts_arena *a, size_t align, struct mts_error *err)
-{
-	size_t whole, head;
-	char *p = MAP_FAILED;
-
-	errno = ENOMEM;
-	if (!__builtin_add_overflow(a->bytes, align, &whole))
-		p = mmap(NULL, whole, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED) {
-		int error = errno;
-
-		mts_error_set(err, "arena %s: no address space for %zu bytes: %s", a->ops->name,
-			      a->bytes, strerror(error));
-		return -error;
-	}
-	head = -(uintptr_t)p % align;
-	if (head)
-		munmap(p, head);
-	munmap(p + head + a->bytes, whole - head - a->bytes);
-	a->base = p + head;
-	return 0;
-}
-
-static int no_path(const struct mts_arena *a, const char *path, struct mts_error *err)
-{
-	if (!path)
-		return 0;
-	mts_error_set(err, "arena %s takes no path, got \"%s\"", a->ops->name, path);
-	return -EINVAL;
-}
 
 static int thp_is_off(void)
 {
@@ -59,9 +26,10 @@ static int thp_is_off(void)
 	return off;
 }
 
-static int thp_map(struct mts_arena *a, const char *path, struct mts_error *err)
+static int thp_map(struct mts_arena *a, const struct mts_arena_config *cfg, const char *path,
+		     struct mts_error *err)
 {
-	int ret = no_path(a, path, err);
+	int ret = mts_arena_no_path(a, path, err);
 
 	if (ret)
 		return ret;
@@ -70,7 +38,7 @@ static int thp_map(struct mts_arena *a, const char *path, struct mts_error *err)
 			      "(/sys/kernel/mm/transparent_hugepage/enabled)");
 		return -ENOTSUP;
 	}
-	ret = map_aligned(a, HUGE, err);
+	ret = mts_arena_reserve(a, HUGE, err);
 	if (ret)
 		return ret;
 	if (madvise(a->base, a->bytes, MADV_HUGEPAGE)) {
@@ -81,15 +49,21 @@ static int thp_map(struct mts_arena *a, const char *path, struct mts_error *err)
 	return ret;
 }
 
-static int plain_map(struct mts_arena *a, const char *path, struct mts_error *err)
+static int plain_map(struct mts_arena *a, const struct mts_arena_config *cfg, const char *path,
+		     struct mts_error *err)
 {
-	int ret = no_path(a, path, err);
+	int ret = mts_arena_no_path(a, path, err);
 
 	if (!ret)
-		ret = map_aligned(a, a->ops->page_size, err);
+		ret = mts_arena_reserve(a, a->ops->page_size, err);
 	if (!ret) /* where the machine's default is huge pages: plain means plain */
 		madvise(a->base, a->bytes, MADV_NOHUGEPAGE);
 	return ret;
+}
+
+static void anon_give_back(struct mts_arena *a, size_t offset, size_t bytes)
+{
+	madvise(a->base + offset, bytes, MADV_DONTNEED);
 }
 
 static void anon_unmap(struct mts_arena *a)
@@ -101,6 +75,7 @@ const struct mts_arena_ops mts_arena_thp = {
 	.name = "thp",
 	.page_size = HUGE,
 	.map = thp_map,
+	.give_back = anon_give_back,
 	.unmap = anon_unmap,
 };
 
@@ -108,6 +83,7 @@ const struct mts_arena_ops mts_arena_plain = {
 	.name = "plain",
 	.page_size = 4096,
 	.map = plain_map,
+	.give_back = anon_give_back,
 	.unmap = anon_unmap,
 };
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "memory/arena.h"
+#include "memory/arena_part.h"
 #include "memory/proc.h"
 
 #ifndef MFD_HUGE_2MB
@@ -35,14 +35,14 @@ static int refuse(struct mts_arena *a, int error, struct mts_error *err)
 	return -error;
 }
 
-static int memfd_map(struct mts_arena *a, const char *path, struct mts_error *err)
+static int memfd_map(struct mts_arena *a, const struct mts_arena_config *cfg, const char *path,
+		     struct mts_error *err)
 {
+	int ret = mts_arena_no_path(a, path, err);
 	void *p;
 
-	if (path) {
-		mts_error_set(err, "arena memfd takes no path, got \"%s\"", path);
-		return -EINVAL;
-	}
+	if (ret)
+		return ret;
 	a->fd = memfd_create("mtserve-arena", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
 	if (a->fd < 0 || ftruncate(a->fd, (off_t)a->bytes))
 		return refuse(a, errno, err);
@@ -51,6 +51,11 @@ static int memfd_map(struct mts_arena *a, const char *path, struct mts_error *er
 		return refuse(a, errno, err);
 	a->base = p;
 	return 0;
+}
+
+static void memfd_give_back(struct mts_arena *a, size_t offset, size_t bytes)
+{
+	madvise(a->base + offset, bytes, MADV_REMOVE);
 }
 
 static void memfd_unmap(struct mts_arena *a)
@@ -64,5 +69,6 @@ const struct mts_arena_ops mts_arena_memfd = {
 	.page_size = 2 << 20,
 	.reserved = 1,
 	.map = memfd_map,
+	.give_back = memfd_give_back,
 	.unmap = memfd_unmap,
 };

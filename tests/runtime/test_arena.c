@@ -233,7 +233,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, auto_finds_a_rung);
-	tcase_add_loop_test(tc, each_rung_or_a_reason, 0, 3);
+	tcase_add_loop_test(tc, each_rung_or_a_reason, 0, 6);
 	tcase_add_test(tc, unknown_providers);
 	tcase_add_test(tc, absurd_sizes);
 	tcase_add_test(tc, more_than_there_is);
