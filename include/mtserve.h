@@ -147,10 +147,12 @@ struct mts_server_info {
 	size_t size;
 	uint32_t tasks, max_history, slide, items, actions;
 	uint64_t device_pages, page_bytes; /* page_bytes: one page in all layers */
-	uint64_t host_bytes;
+	uint64_t host_bytes;    /* host tier; less than configured where that could not be had */
+	uint64_t host_ready;    /* of these, populated: grows to host_bytes while requests are served */
 	char device[64];
 	char numerics[160];
-	char arena[64];
+	char arena[64];         /* provider; "": no host tier */
+	char arena_note[256];   /* what could not be done as asked for, and why; "" */
 };
 MTS_API void mts_server_info(struct mts_server *s, struct mts_server_info *out);
 

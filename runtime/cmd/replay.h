@@ -85,6 +85,7 @@ struct mts_replay_result {
 	struct mts_mode_result mode[MTS_MODES];
 	unsigned segments;
 	struct mts_server_info info; /* of the last mode opened */
+	struct mts_server_info host; /* of the mode with a host tier, if it ran */
 	uint64_t device_bytes, host_bytes, footprint_bytes;
 	bool any_diff; /* recompute ran beside another mode */
 };

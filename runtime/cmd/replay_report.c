@@ -164,11 +164,15 @@ void mts_replay_print(FILE *f, const struct mts_replay_options *o, const struct 
 	fprintf(f, "device %s: %s\n", r->info.device, r->info.numerics);
 	fprintf(f,
 		"trace: %zu requests of %u users; footprint %.1f MiB; device memory %.1f MiB, "
-		"host %.1f MiB (%s)\n\n",
+		"host %.1f MiB (%s)\n",
 		t->n, t->users, (double)r->footprint_bytes / 1048576.0,
 		(double)r->device_bytes / 1048576.0, (double)r->host_bytes / 1048576.0,
 		o->kv_bf16 ? "bf16 K/V" : "float32 K/V");
-	fprintf(f, "%-36s", "");
+	if (r->host.arena[0])
+		fprintf(f, "arena: %s, %.1f MiB%s%s\n", r->host.arena,
+			(double)r->host.host_bytes / 1048576.0, r->host.arena_note[0] ? "; " : "",
+			r->host.arena_note);
+	fprintf(f, "\n%-36s", "");
 	for (unsigned m = 0; m < MTS_MODES; m++)
 		fprintf(f, "%14s", mts_mode_names[m]);
 	fprintf(f, "\n");
@@ -266,14 +270,15 @@ json_t *mts_replay_json(const struct mts_replay_options *o, const struct mts_rep
 		json_object_set_new(modes, mts_mode_names[m], mode_json(&r->mode[m]));
 	top = json_pack(
 		"{s:{s:s,s:s},s:{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s},"
-		"s:{s:s,s:I,s:i,s:I,s:I,s:I},s:o}",
+		"s:{s:s,s:I,s:i,s:I,s:I,s:I,s:s,s:s},s:o}",
 		"device", "name", r->info.device, "numerics", r->info.numerics, "model", "file",
 		o->model, "layers", (int)c->layers, "d_model", (int)c->d, "heads", (int)c->heads,
 		"d_qk", (int)c->dq, "d_v", (int)c->dv, "max_history", (int)c->max_history,
 		"history_slide", (int)c->slide, "kv_dtype", o->kv_bf16 ? "bf16" : "f32", "trace",
 		"file", o->trace, "requests", (json_int_t)t->n, "users", (int)t->users,
 		"footprint_bytes", (json_int_t)r->footprint_bytes, "device_bytes",
-		(json_int_t)r->device_bytes, "host_bytes", (json_int_t)r->host_bytes, "modes", modes);
+		(json_int_t)r->device_bytes, "host_bytes", (json_int_t)r->host_bytes, "arena", r->host.arena,
+		"arena_note", r->host.arena_note, "modes", modes);
 	if (!top)
 		return NULL;
 	set_ratio(top, "speedup_vs_recompute", mts_replay_ratio(r, MTS_RECOMPUTE, MTS_HIERARCHICAL));

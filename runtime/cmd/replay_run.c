@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cmd/replay.h"
 #include "error.h"
@@ -328,6 +329,22 @@ static void close_all(struct run *x)
 	free(x->free_ticket);
 }
 
+/*
+ * Until the host tier has all its memory: threads that populate it would take time from whichever
+ * mode runs first.
+ */
+static void wait_for_host(struct run *x)
+{
+	const struct timespec tick = { .tv_nsec = 1000 * 1000 };
+	struct mts_server *s = x->server[MTS_HIERARCHICAL];
+
+	if (!s)
+		return;
+	for (mts_server_info(s, &x->out->host); x->out->host.host_ready < x->out->host.host_bytes;
+	     mts_server_info(s, &x->out->host))
+		nanosleep(&tick, NULL);
+}
+
 static int run_modes(struct run *x, struct mts_model *model, struct mts_weights *weights,
 		     struct mts_error *err)
 {
@@ -349,6 +366,8 @@ static int run_modes(struct run *x, struct mts_model *model, struct mts_weights 
 	for (unsigned m = 0; m < MTS_MODES && !ret; m++)
 		if (x->o->modes & 1u << m)
 			ret = open_mode(x, m, model, weights, page_bytes, err);
+	if (!ret)
+		wait_for_host(x);
 	for (unsigned s = 0; s < x->out->segments && !ret; s++)
 		ret = run_segment(x, s, err);
 	for (unsigned m = 0; m < MTS_MODES && !ret; m++)

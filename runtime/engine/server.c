@@ -185,7 +185,7 @@ int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *d
 	s->model = m;
 	s->weights = weights;
 	pthread_mutex_init(&s->lock, NULL);
-	init_monotonic(&s->wake);
+	pthread_cond_init(&s->wake, NULL);
 	init_monotonic(&s->replied);
 	TAILQ_INIT(&s->free);
 	TAILQ_INIT(&s->inbox);
@@ -411,6 +411,17 @@ int mts_server_reap(struct mts_server *s, struct mts_reply *out, unsigned max, i
 
 /* ---- what is there ---- */
 
+static void arena_info(struct mts_arena *a, struct mts_server_info *out)
+{
+	struct mts_error lost;
+	int error = mts_arena_lost(a, &lost);
+
+	out->host_bytes = mts_arena_end(a);
+	out->host_ready = mts_arena_ready(a);
+	snprintf(out->arena, sizeof(out->arena), "%s", a->info.provider);
+	snprintf(out->arena_note, sizeof(out->arena_note), "%s", error ? lost.text : a->info.note);
+}
+
 void mts_server_info(struct mts_server *s, struct mts_server_info *out)
 {
 	const struct mts_model_config *c = mts_model_get_config(s->model);
@@ -427,12 +438,11 @@ void mts_server_info(struct mts_server *s, struct mts_server_info *out)
 		.actions = c->actions,
 		.device_pages = s->tier->kv.pages,
 		.page_bytes = mts_kv_page_bytes(y) * y->layers,
-		.host_bytes = s->tier->arena ? s->tier->arena->bytes : 0,
 	};
 	snprintf(out->device, sizeof(out->device), "%s", dev.name);
 	snprintf(out->numerics, sizeof(out->numerics), "%s", s->numerics);
 	if (s->tier->arena)
-		snprintf(out->arena, sizeof(out->arena), "%s", s->tier->arena->info.provider);
+		arena_info(s->tier->arena, out);
 }
 
 void mts_server_counters(struct mts_server *s, struct mts_counters *out)
