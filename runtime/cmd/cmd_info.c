@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mtserve info: what this machine and build offer, and what would be chosen: devices, GEMM library
- * and tile, every rung of the arena ladder with its placement, NUMA nodes.
+ * and tile, every rung of the arena ladder with its placement, NUMA nodes; or one arena that is there.
  *
  * Floor: cmd; one thread.
  */
 #include <argp.h>
+#include <errno.h>
 #include <numa.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <mtserve.h>
 
@@ -21,18 +23,21 @@
 
 #define TRIAL_BYTES ((size_t)16 << 20)
 
-enum { KEY_MODEL = 256, KEY_NODE, KEY_THREADS };
+enum { KEY_MODEL = 256, KEY_NODE, KEY_THREADS, KEY_ARENA, KEY_CHECKSUM };
 
 struct info_options {
-	const char *model;
+	const char *model, *arena;
 	int node;
 	unsigned threads;
+	int checksum;
 };
 
 static const struct argp_option options[] = {
 	{ "model", KEY_MODEL, "FILE", 0, "Choose for the shapes of this model; default preset small", 0 },
 	{ "node", KEY_NODE, "N", 0, "Try arenas on this NUMA node; default that of the caller", 0 },
 	{ "threads", KEY_THREADS, "N", 0, "Compute threads of the cpu device; default all cores", 0 },
+	{ "arena", KEY_ARENA, "NAME:PATH", 0, "Tell about this arena alone, which must be there", 0 },
+	{ "checksum", KEY_CHECKSUM, NULL, 0, "With --arena: the XXH3 of all its bytes", 0 },
 	{ 0 },
 };
 
@@ -49,6 +54,18 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_THREADS:
 		o->threads = (unsigned)mts_arg_u64(state, "threads", arg, 1, 4096);
+		return 0;
+	case KEY_ARENA:
+		if (!strchr(arg, ':'))
+			argp_error(state, "--arena is \"%s\", expected NAME:PATH", arg);
+		o->arena = arg;
+		return 0;
+	case KEY_CHECKSUM:
+		o->checksum = 1;
+		return 0;
+	case ARGP_KEY_END:
+		if (o->checksum && !o->arena)
+			argp_error(state, "--checksum without --arena");
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "unexpected argument \"%s\"", arg);
@@ -122,16 +139,58 @@ static void print_rung(const char *name, int node)
 	struct mts_arena *a;
 
 	if (mts_arena_open(&ac, &a, &err)) {
-		printf("arena      %-8s no: %s\n", name, err.text);
+		printf("arena      %-9s no: %s\n", name, err.text);
 		return;
 	}
-	printf("arena      %-8s yes: pages of %zu KiB, %llu of %llu seen on node %d, %llu of %zu MiB "
+	printf("arena      %-9s yes: pages of %zu KiB, %llu of %llu seen on node %d, %llu of %zu MiB "
 	       "mapped huge%s%s\n",
 	       name, a->info.page_size >> 10, (unsigned long long)a->info.pages_on_node,
 	       (unsigned long long)(a->info.pages_on_node + a->info.pages_elsewhere), a->info.node,
 	       (unsigned long long)(a->info.huge_bytes >> 20), a->bytes >> 20,
 	       a->info.note[0] ? "; " : "", a->info.note);
 	mts_arena_close(a);
+}
+
+/* As the next process would get it; where another one has it, by looking on. */
+static int print_arena(const struct info_options *o, struct mts_error *err)
+{
+	struct mts_arena_config ac = { .provider = o->arena, .node = o->node };
+	struct mts_arena *a;
+	int ret = mts_arena_open(&ac, &a, err);
+
+	if (ret == -EBUSY) {
+		ac.look = 1;
+		ret = mts_arena_open(&ac, &a, err);
+	}
+	if (!ret && mts_arena_settle(a, err)) {
+		ret = -ENOMEM;
+		mts_arena_close(a);
+	}
+	if (ret)
+		return ret;
+	printf("arena      %s: %zu MiB on node %d, pages of %zu KiB, %llu of %llu seen there, %llu MiB "
+	       "mapped huge%s\n",
+	       o->arena, a->bytes >> 20, a->info.node, a->info.page_size >> 10,
+	       (unsigned long long)a->info.pages_on_node,
+	       (unsigned long long)(a->info.pages_on_node + a->info.pages_elsewhere),
+	       (unsigned long long)(a->info.huge_bytes >> 20),
+	       ac.look ? "; another process uses it" : "");
+	if (o->checksum)
+		printf("checksum   %016llx\n", (unsigned long long)XXH3_64bits(a->base, a->bytes));
+	mts_arena_close(a);
+	return 0;
+}
+
+static int print_all(const struct info_options *o, struct mts_error *err)
+{
+	int ret;
+
+	printf("mtserve    %s\n", mts_version());
+	print_machine();
+	ret = print_cpu(o, err);
+	for (int i = 0; !ret && mts_arena_ladder[i]; i++)
+		print_rung(mts_arena_ladder[i]->name, o->node);
+	return ret;
 }
 
 int mts_cmd_info(int argc, char **argv)
@@ -145,11 +204,7 @@ int mts_cmd_info(int argc, char **argv)
 	int ret;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
-	printf("mtserve    %s\n", mts_version());
-	print_machine();
-	ret = print_cpu(&o, &err);
-	for (int i = 0; !ret && mts_arena_ladder[i]; i++)
-		print_rung(mts_arena_ladder[i]->name, o.node);
+	ret = o.arena ? print_arena(&o, &err) : print_all(&o, &err);
 	if (!ret && fflush(stdout))
 		ret = -1;
 	if (ret)

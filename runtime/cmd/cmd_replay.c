@@ -49,7 +49,9 @@ static const struct argp_option options[] = {
 	  "K/V pages on the device: bytes, 512MiB, or a share of the trace's footprint; default 10%",
 	  2 },
 	{ "host-mem", KEY_HOST_MEM, "SIZE", 0, "Host tier, in the same way; default 150%", 2 },
-	{ "arena", KEY_ARENA, "PROVIDER", 0, "Host memory from auto (default), memfd, thp, plain, or none for the nil device", 2 },
+	{ "arena", KEY_ARENA, "PROVIDER", 0,
+	  "Host memory from auto (default), mtserve:PATH, hugetlbfs:PATH, tmpfs:PATH, memfd, thp, plain, "
+	  "or none for the nil device", 2 },
 	{ "node", KEY_NODE, "N", 0, "NUMA node of the host tier; default that of the caller", 2 },
 	{ "link-gbps", KEY_LINK, "X", 0, "Pace copies to X GB/s each way; default full speed", 2 },
 	{ "copy-us", KEY_COPY, "X", 0, "Fixed cost of each copy in microseconds; default 0", 2 },
