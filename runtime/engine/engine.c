@@ -221,12 +221,44 @@ static bool meet_callers(struct mts_server *s, uint64_t *rings)
 	return closing;
 }
 
+static uint64_t earliest_deadline(const struct mts_server *s)
+{
+	uint64_t first = UINT64_MAX;
+	const struct mts_job *j;
+
+	TAILQ_FOREACH(j, &s->waiting, link)
+		if (j->req.deadline_ns && j->req.deadline_ns < first)
+			first = j->req.deadline_ns;
+	return first;
+}
+
 static void sleep_until_rung(struct mts_server *s, uint64_t rings)
 {
+	uint64_t until = earliest_deadline(s);
+	struct timespec t = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+
 	pthread_mutex_lock(&s->lock);
-	while (s->rings == rings)
-		pthread_cond_wait(&s->wake, &s->lock);
+	while (s->rings == rings && mts_now() < until)
+		pthread_cond_timedwait(&s->wake, &s->lock, &t);
 	pthread_mutex_unlock(&s->lock);
+}
+
+/* Those behind a request that finds no room are not looked at by admission. */
+static bool expire_waiting(struct mts_server *s)
+{
+	uint64_t now = mts_now();
+	struct mts_job *j, *next;
+	bool any = false;
+
+	for (j = TAILQ_FIRST(&s->waiting); j; j = next) {
+		next = TAILQ_NEXT(j, link);
+		if (!j->req.deadline_ns || j->req.deadline_ns > now)
+			continue;
+		TAILQ_REMOVE(&s->waiting, j, link);
+		mts_engine_reply(s, j, -ETIME);
+		any = true;
+	}
+	return any;
 }
 
 /* What has not started will not: its callers are told. */
@@ -283,7 +315,7 @@ void *mts_engine_main(void *server)
 			worked |= plan_step(s);
 		}
 		check_invariants(s);
-		if (!worked)
+		if (!worked && !expire_waiting(s))
 			sleep_until_rung(s, rings);
 	}
 	cancel_active(s);

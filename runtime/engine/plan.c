@@ -46,11 +46,12 @@ static void let_go(struct mts_server *s, struct mts_job *j)
 	j->lease = NULL;
 }
 
-/* Nothing to compute: an encode-only request whose history is all cached. */
+/* Nothing to compute: an encode-only request whose history is all cached; brought near, if it is not. */
 static void warm_up_done(struct mts_server *s, struct mts_job *j)
 {
 	let_go(s, j);
 	(void)mts_tier_prefetch(s->tier, j->req.history.user);
+	TAILQ_REMOVE(&s->waiting, j, link);
 	mts_engine_reply(s, j, 0);
 }
 
@@ -64,6 +65,23 @@ static int check_request(const struct mts_request *r)
 	return 0;
 }
 
+/* Begins with what the tier holds of it; its loads are submitted. */
+static int start(struct mts_server *s, struct mts_job *j)
+{
+	int err = check_ids(s, j);
+
+	if (!err)
+		err = mts_tier_onload(s->tier, j->lease, j->req.deadline_ns);
+	if (err) {
+		let_go(s, j);
+		return err;
+	}
+	TAILQ_REMOVE(&s->waiting, j, link);
+	TAILQ_INSERT_TAIL(&s->active, j, link);
+	s->actives++;
+	return 0;
+}
+
 /* 0: the job left the waiting list; -EBUSY: later; -EAGAIN: later, and nobody behind it either. */
 static int admit_request(struct mts_server *s, struct mts_job *j)
 {
@@ -71,29 +89,18 @@ static int admit_request(struct mts_server *s, struct mts_job *j)
 
 	if (!err)
 		err = mts_tier_reserve(s->tier, &j->req.history, &j->lease);
-	if (err == -EBUSY || err == -EAGAIN)
-		return err;
 	if (!err) {
 		describe(j, mts_lease_match(j->lease));
-		err = check_ids(s, j);
-		if (!err)
-			err = mts_tier_onload(s->tier, j->lease, j->req.deadline_ns);
-		if (err)
-			let_go(s, j);
+		if (j->cursor == j->visible && !j->req.ncandidates) {
+			warm_up_done(s, j);
+			return 0;
+		}
+		err = start(s, j);
 	}
-	if (err == -EAGAIN)
+	if (!err || err == -EBUSY || err == -EAGAIN)
 		return err;
 	TAILQ_REMOVE(&s->waiting, j, link);
-	if (err) {
-		mts_engine_reply(s, j, err);
-		return 0;
-	}
-	if (j->cursor == j->visible && !j->req.ncandidates) {
-		warm_up_done(s, j);
-		return 0;
-	}
-	TAILQ_INSERT_TAIL(&s->active, j, link);
-	s->actives++;
+	mts_engine_reply(s, j, err);
 	return 0;
 }
 

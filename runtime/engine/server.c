@@ -185,7 +185,7 @@ int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *d
 	s->model = m;
 	s->weights = weights;
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->wake, NULL);
+	init_monotonic(&s->wake);
 	init_monotonic(&s->replied);
 	TAILQ_INIT(&s->free);
 	TAILQ_INIT(&s->inbox);

@@ -56,9 +56,13 @@ extern char stream_model[64];
 void stream_model_make(void);
 void stream_model_remove(void);
 
-void stream_open(struct stream *s, uint64_t seed, uint32_t n, uint32_t candidates_max);
+/* n requests of `users` users (at most STREAM_USERS), each with up to so many candidates. */
+void stream_open(struct stream *s, uint64_t seed, uint32_t n, uint32_t users,
+		 uint32_t candidates_max);
 void stream_close(struct stream *s);
 void outcome_open(const struct stream *s, struct outcome *o);
+/* As it was when opened. */
+void outcome_clear(const struct stream *s, struct outcome *o);
 void outcome_close(const struct stream *s, struct outcome *o);
 
 /* Configuration of a small server: a pool and a host tier of so many pages. */

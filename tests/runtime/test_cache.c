@@ -2,15 +2,20 @@
 /*
  * The cache as another inference engine would use it, checked by stamps: the K/V of a token is a hash
  * of the history up to it, so a byte that went astray shows at once. A manual device delays, reorders
- * and fails copies; invariants are checked after every step. A failing run prints its seed.
+ * and fails copies; invariants are checked after every step. What an operation does depends on the seed
+ * and its number alone, so that a failing run can be tried again without some of the others: the
+ * shortest list of operations that still fails is printed beside the seed.
  *
- *   MTS_SEED=N        another first seed        MTS_STEPS=N   more steps (default 4000 per variant)
+ *   MTS_SEED=N        another first seed        MTS_STEPS=N   more steps (default 8000 per variant)
  */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "cache/tier.h"
@@ -36,6 +41,7 @@ struct holding {
 	uint32_t person;
 	struct mts_history h;
 	struct mts_event seen[LIFE]; /* the history as it was when asked */
+	uint64_t version;
 	bool loading;
 };
 
@@ -47,7 +53,7 @@ struct world {
 	struct mts_pool_view pool;
 	struct person person[USERS];
 	struct holding holding[LEASES];
-	uint64_t hits_device, hits_host, tokens, failures;
+	uint64_t hits_device, hits_host, tokens, failures, versions;
 	uint64_t seed;
 };
 
@@ -61,10 +67,23 @@ static uint64_t draw(struct world *w, uint64_t below)
 	return (z ^ (z >> 31)) % below;
 }
 
+/* What a run in a process of its own leaves behind. */
+struct verdict {
+	uint32_t at; /* operations done */
+	bool whole;  /* it is the run as a whole that failed */
+	char text[300];
+};
+
+static struct verdict *verdict; /* shared with that process; NULL: this is none */
+
 #define fail_seed(w, ...)                                                                    \
 	do {                                                                                   \
 		char text_[300];                                                               \
 		snprintf(text_, sizeof(text_), __VA_ARGS__);                                   \
+		if (verdict) {                                                                 \
+			memcpy(verdict->text, text_, sizeof(text_));                           \
+			_exit(1);                                                              \
+		}                                                                              \
 		ck_abort_msg("seed %llu: %s", (unsigned long long)(w)->seed, text_);           \
 	} while (0)
 
@@ -155,12 +174,18 @@ static void check_token(struct world *w, const struct holding *k, uint32_t pos, 
 		}
 }
 
+/* What a history begins with: another model computes other bytes from the same events. */
+static uint64_t stamp_first(uint64_t version, uint64_t start)
+{
+	return version * 1000003 + start * 77 + 5;
+}
+
 static void check_or_write(struct world *w, struct holding *k, uint32_t from, uint32_t to, bool write,
 			   const char *when)
 {
 	const struct mts_match *m = mts_lease_match(k->lease);
 	const struct mts_event *e = k->h.events + (m->start - k->h.first);
-	uint64_t stamp = m->start * 77 + 5;
+	uint64_t stamp = stamp_first(k->version, m->start);
 
 	for (uint32_t pos = 0; pos < to; pos++) {
 		stamp = stamp_next(stamp, e[pos]);
@@ -220,7 +245,8 @@ static struct holding *free_holding(struct world *w)
 static bool is_held(const struct world *w, uint32_t person)
 {
 	for (unsigned i = 0; i < LEASES; i++)
-		if (w->holding[i].lease && w->holding[i].person == person)
+		if (w->holding[i].lease && w->holding[i].person == person &&
+		    w->holding[i].version == w->tier->cfg.version[1])
 			return true;
 	return false;
 }
@@ -242,6 +268,7 @@ static void begin(struct world *w)
 	start -= draw(w, start + 1) / 2; /* callers may pass more than is visible */
 	k->h = (struct mts_history){ who, p->n, start, k->seen + start, p->n - (uint32_t)start, 0 };
 	k->person = who;
+	k->version = w->tier->cfg.version[1];
 	k->loading = false;
 	ret = mts_tier_reserve(w->tier, &k->h, &k->lease);
 	if (is_held(w, who) && ret == -EBUSY)
@@ -329,11 +356,20 @@ static void hint(struct world *w)
 		fail_seed(w, "hint: %s", strerror(-ret));
 }
 
-static void step(struct world *w, bool faults)
+/* As when the model is replaced: what was cached by another version must not be found. */
+static void change_version(struct world *w)
+{
+	w->tier->cfg.version[1] ^= 1;
+	w->versions++;
+}
+
+static void step(struct world *w, uint32_t number, bool faults)
 {
 	struct mts_error err;
-	struct holding *k = &w->holding[draw(w, LEASES)];
+	struct holding *k;
 
+	w->random = w->seed * 0x2545f4914f6cdd1du + number;
+	k = &w->holding[draw(w, LEASES)];
 	switch (draw(w, 10)) {
 	case 0: case 1: case 2:
 		begin(w);
@@ -345,6 +381,8 @@ static void step(struct world *w, bool faults)
 	case 6:
 		if (!draw(w, 6))
 			hint(w);
+		else if (!draw(w, 12))
+			change_version(w);
 		break;
 	case 7:
 		if (faults && !draw(w, 8))
@@ -381,31 +419,130 @@ static const struct variant {
 	{ "room and failing", 40, 256, true },
 };
 
-START_TEST(random_operations)
+/* The test must have met what it is about. */
+static void check_met(struct world *w, const struct variant *v)
 {
-	const struct variant *v = &variants[_i];
-	uint64_t steps = setting("MTS_STEPS", 4000), seed = setting("MTS_SEED", 1);
 	struct mts_counters n;
+	const char *missed = NULL;
+
+	mts_tier_counters(w->tier, &n);
+	if (!w->hits_device || !w->versions)
+		missed = "device hits or versions";
+	if (v->pages < 20 && v->host_pages && (!w->hits_host || !n.device_evictions))
+		missed = "host hits or device evictions";
+	if (v->host_pages && v->host_pages < 60 && !n.host_evictions)
+		missed = "host evictions";
+	if (v->faults && v->pages < 20 && !w->failures)
+		missed = "failures";
+	if (!missed)
+		return;
+	verdict->whole = true;
+	fail_seed(w, "the run met no %s", missed);
+}
+
+struct run {
+	const struct variant *v;
+	uint64_t seed;
+	uint32_t n, *op; /* which operations, in order */
+	bool all;        /* none left out: what it met is checked */
+};
+
+static void run_operations(const struct run *r)
+{
 	struct world *w = malloc(sizeof(*w));
 
-	for (uint64_t round = 0; round < 4; round++) {
-		open_world(w, seed + round + 1000 * (uint64_t)_i, v->pages, v->host_pages);
-		for (uint64_t i = 0; i < steps / 4; i++)
-			step(w, v->faults);
-		mts_tier_counters(w->tier, &n);
-		/* The test must have met what it is about. */
-		ck_assert_uint_gt(w->hits_device, 0);
-		if (v->pages < 20 && v->host_pages) {
-			ck_assert_uint_gt(w->hits_host, 0);
-			ck_assert_uint_gt(n.device_evictions, 0);
-		}
-		if (v->host_pages && v->host_pages < 60)
-			ck_assert_uint_gt(n.host_evictions, 0);
-		if (v->faults && v->pages < 20)
-			ck_assert_uint_gt(w->failures, 0);
-		close_world(w);
+	open_world(w, r->seed, r->v->pages, r->v->host_pages);
+	for (uint32_t i = 0; i < r->n; i++) {
+		verdict->at = i;
+		step(w, r->op[i], r->v->faults);
 	}
+	if (r->all)
+		check_met(w, r->v);
+	close_world(w);
 	free(w);
+}
+
+/* In a process of its own, so that a crash is a result like any other: whether it failed. */
+static bool fails(const struct run *r)
+{
+	int status;
+	pid_t child;
+
+	*verdict = (struct verdict){ 0 };
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		run_operations(r);
+		exit(0); /* not _exit: a leak counts too */
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	if (status && !verdict->text[0])
+		snprintf(verdict->text, sizeof(verdict->text), "died with status %#x", status);
+	return status != 0;
+}
+
+/* Leaves out operations, many at once and then fewer, as long as the rest still fails. */
+static void shrink(struct run *r)
+{
+	struct run less = *r;
+	uint32_t tries = 0;
+
+	less.op = malloc(r->n * sizeof(*less.op));
+	less.all = false;
+	for (uint32_t cut = r->n / 2; cut && tries < 3000; cut /= 2)
+		for (uint32_t from = 0; from < r->n && tries < 3000; tries++) {
+			uint32_t n = cut < r->n - from ? cut : r->n - from;
+
+			memcpy(less.op, r->op, from * sizeof(*r->op));
+			memcpy(less.op + from, r->op + from + n, (r->n - from - n) * sizeof(*r->op));
+			less.n = r->n - n;
+			if (fails(&less)) {
+				memcpy(r->op, less.op, less.n * sizeof(*r->op));
+				r->n = less.n;
+			} else {
+				from += n;
+			}
+		}
+	free(less.op);
+}
+
+static void report(struct run *r)
+{
+	char first[300], list[600] = "";
+	size_t at = 0;
+
+	memcpy(first, verdict->text, sizeof(first));
+	if (verdict->whole)
+		ck_abort_msg("%s, seed %llu: %s", r->v->name, (unsigned long long)r->seed, first);
+	r->n = verdict->at + 1 < r->n ? verdict->at + 1 : r->n;
+	shrink(r);
+	for (uint32_t i = 0; i < r->n && at < sizeof(list) - 12; i++)
+		at += (size_t)snprintf(list + at, sizeof(list) - at, " %u", r->op[i]);
+	r->all = false;
+	fails(r);
+	ck_abort_msg("%s, seed %llu: %s; %u operations are enough (%s):%s", r->v->name,
+		     (unsigned long long)r->seed, first, r->n, verdict->text, list);
+}
+
+START_TEST(random_operations)
+{
+	uint32_t steps = (uint32_t)setting("MTS_STEPS", 8000) / 4;
+	struct run r = { .v = &variants[_i], .op = malloc(steps * sizeof(uint32_t)) };
+
+	verdict = mmap(NULL, sizeof(*verdict), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(verdict, MAP_FAILED);
+	for (uint64_t round = 0; round < 4; round++) {
+		r.seed = setting("MTS_SEED", 1) + round + 1000 * (uint64_t)_i;
+		r.n = steps;
+		r.all = true;
+		for (uint32_t i = 0; i < steps; i++)
+			r.op[i] = i;
+		if (fails(&r))
+			report(&r);
+	}
+	munmap(verdict, sizeof(*verdict));
+	verdict = NULL;
+	free(r.op);
 }
 END_TEST
 
@@ -429,6 +566,7 @@ static void serve_as(struct world *w, uint32_t who, uint32_t n, uint32_t flags)
 	memcpy(k->seen, p->life, sizeof(k->seen));
 	k->h = (struct mts_history){ who, n, 0, k->seen, n, flags };
 	k->person = who;
+	k->version = w->tier->cfg.version[1];
 	ck_assert_int_eq(mts_tier_reserve(w->tier, &k->h, &k->lease), 0);
 	ck_assert_int_eq(mts_tier_onload(w->tier, k->lease, 0), 0);
 	k->loading = k->lease->match.host_tokens > 0;
@@ -463,7 +601,7 @@ static void check_erased(struct world *w, uint32_t who, uint32_t n)
 {
 	const uint32_t words = (uint32_t)(w->pool.layer_stride * LAYERS / 4);
 	const uint32_t *pool = w->pool.base, *arena = (uint32_t *)w->tier->arena->base;
-	uint64_t stamp = 5;
+	uint64_t stamp = stamp_first(w->tier->cfg.version[1], 0);
 	uint32_t want[DIM];
 
 	for (uint32_t pos = 0; pos < n; pos++) {
@@ -572,6 +710,30 @@ START_TEST(an_older_request_comes_late)
 }
 END_TEST
 
+START_TEST(versions_do_not_see_each_other)
+{
+	struct world *w = malloc(sizeof(*w));
+
+	open_world(w, 12, 64, 64);
+	serve(w, 0, 50);
+	settle(w);
+	ck_assert_uint_eq(lookup(w, 0, 50).device_tokens, 50);
+	for (int word = 0; word < 2; word++) {
+		w->tier->cfg.version[word]++;
+		ck_assert_uint_eq(lookup(w, 0, 50).flags, MTS_REPLY_FIRST_VISIT);
+		w->tier->cfg.version[word]--;
+	}
+	change_version(w);
+	serve(w, 0, 50); /* the same events, other bytes */
+	settle(w);
+	change_version(w);
+	serve(w, 0, 50);
+	ck_assert_uint_eq(lookup(w, 0, 50).device_tokens, 50);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
 START_TEST(wrong_histories_are_refused)
 {
 	struct mts_event e[4] = { { 1, 1 } };
@@ -621,6 +783,7 @@ int main(void)
 	tcase_add_test(c, tail_pages_survive_eviction);
 	tcase_add_test(c, moved_window_drops_everything);
 	tcase_add_test(c, an_older_request_comes_late);
+	tcase_add_test(c, versions_do_not_see_each_other);
 	tcase_add_test(c, wrong_histories_are_refused);
 	tcase_add_test(c, window_larger_than_the_pool);
 	suite_add_tcase(s, c);

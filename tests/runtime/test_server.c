@@ -77,7 +77,7 @@ START_TEST(same_bits_as_recompute)
 
 	printf("# %s, K/V in %s\n", x->name, bf16 ? "bf16" : "f32");
 	stream_open(&s, setting("MTS_SEED", 1) + (uint64_t)_i, scaled((uint32_t)setting("MTS_STEPS", 500)),
-		    20);
+		    STREAM_USERS, 20);
 	outcome_open(&s, &o);
 	outcome_open(&s, &truth);
 	stream_config(&c, x->pages, x->host_pages);
@@ -178,7 +178,8 @@ START_TEST(any_thread_submits_and_reaps)
 	struct crowd w = { .s = &s, .o = &o };
 	pthread_t thread[6];
 
-	stream_open(&s, setting("MTS_SEED", 1) + 100, scaled((uint32_t)setting("MTS_STEPS", 500)), 12);
+	stream_open(&s, setting("MTS_SEED", 1) + 100, scaled((uint32_t)setting("MTS_STEPS", 500)),
+		    STREAM_USERS, 12);
 	outcome_open(&s, &o);
 	outcome_open(&s, &truth);
 	for (uint32_t i = 0; i < s.n; i++)
@@ -377,7 +378,7 @@ START_TEST(close_with_requests_under_way)
 	struct outcome o;
 	struct stream s;
 
-	stream_open(&s, 7, 60, 12);
+	stream_open(&s, 7, 60, STREAM_USERS, 12);
 	stream_config(&c, 20, 40);
 	c.copy_us = 100;
 	for (uint32_t many = 1; many <= 56; many += 5) {
@@ -422,6 +423,34 @@ START_TEST(forgotten_users_are_strangers)
 }
 END_TEST
 
+/* Encoded before, pushed off the device, warmed up again: it then is on the device. */
+START_TEST(warming_up_brings_a_user_near)
+{
+	struct mts_request r = { .history = { 1, 90, 0, good_events, 90, 0 } };
+	struct mts_server_config c;
+	struct mts_counters n;
+	struct mts_server *v;
+	struct mts_reply reply;
+	uint32_t tokens = 0;
+
+	stream_config(&c, 13, 64);
+	v = open_server(&c);
+	for (r.history.user = 1; r.history.user <= 4; r.history.user++)
+		ck_assert_int_eq(ask_one(v, &r).result, 0);
+	ck_assert_int_eq(mts_server_forget(v, 4), 0); /* free pages: a guess pushes nobody out */
+	r.history.user = 1;
+	for (int i = 0; i < 10000 && tokens < 90; i++) {
+		reply = ask_one(v, &r);
+		ck_assert_int_eq(reply.result, 0);
+		tokens = reply.device_tokens;
+	}
+	ck_assert_uint_eq(tokens, 90);
+	mts_server_counters(v, &n);
+	ck_assert_uint_gt(n.bytes_h2d, 0);
+	mts_server_close(v);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("server");
@@ -443,6 +472,7 @@ int main(void)
 	tcase_add_test(tc, wrong_configurations_are_told);
 	tcase_add_loop_test(tc, close_with_requests_under_way, 0, 3);
 	tcase_add_test(tc, forgotten_users_are_strangers);
+	tcase_add_test(tc, warming_up_brings_a_user_near);
 	suite_add_tcase(s, tc);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
