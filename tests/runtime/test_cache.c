@@ -42,7 +42,7 @@ struct holding {
 	struct mts_history h;
 	struct mts_event seen[LIFE]; /* the history as it was when asked */
 	uint64_t version;
-	bool loading;
+	bool onloaded, loading;
 };
 
 struct world {
@@ -159,13 +159,14 @@ static void write_token(const struct world *w, const uint32_t *pages, uint32_t p
 		}
 }
 
+/* In the first `layers` layers. */
 static void check_token(struct world *w, const struct holding *k, uint32_t pos, uint64_t stamp,
-			const char *when)
+			uint32_t layers, const char *when)
 {
 	const uint32_t *pages = mts_lease_pages(k->lease);
 	uint32_t want[2 * DIM];
 
-	for (uint32_t l = 0; l < LAYERS; l++)
+	for (uint32_t l = 0; l < layers; l++)
 		for (int v = 0; v < 2; v++) {
 			stamp_cells(stamp, l, v, want, v ? 2 * DIM : DIM);
 			if (memcmp(cell(w, pages, l, pos, v), want, (v ? 2 : 1) * DIM * 4))
@@ -194,7 +195,7 @@ static void check_or_write(struct world *w, struct holding *k, uint32_t from, ui
 		if (write)
 			write_token(w, mts_lease_pages(k->lease), pos, stamp);
 		else
-			check_token(w, k, pos, stamp, when);
+			check_token(w, k, pos, stamp, LAYERS, when);
 	}
 }
 
@@ -251,6 +252,21 @@ static bool is_held(const struct world *w, uint32_t person)
 	return false;
 }
 
+static void onload(struct world *w, struct holding *k)
+{
+	int ret = mts_tier_onload(w->tier, k->lease, draw(w, 100));
+
+	if (ret == -EAGAIN) {
+		mts_tier_release(w->tier, k->lease);
+		k->lease = NULL;
+		return;
+	}
+	if (ret)
+		fail_seed(w, "onload: %s", strerror(-ret));
+	k->onloaded = true;
+	k->loading = k->lease->match.host_tokens > 0;
+}
+
 static void begin(struct world *w)
 {
 	struct holding *k = free_holding(w);
@@ -282,14 +298,20 @@ static void begin(struct world *w)
 	w->tokens += k->lease->match.visible;
 	w->hits_device += k->lease->match.device_tokens;
 	w->hits_host += k->lease->match.host_tokens;
-	ret = mts_tier_onload(w->tier, k->lease, draw(w, 100));
-	if (ret == -EAGAIN) {
-		mts_tier_release(w->tier, k->lease);
-		k->lease = NULL;
-	} else if (ret) {
-		fail_seed(w, "onload: %s", strerror(-ret));
-	} else {
-		k->loading = k->lease->match.host_tokens > 0;
+	k->onloaded = false;
+	if (draw(w, 4)) /* or later, when others have been served */
+		onload(w, k);
+}
+
+static void check_first_layers(struct world *w, struct holding *k, uint32_t layers)
+{
+	const struct mts_match *m = mts_lease_match(k->lease);
+	const struct mts_event *e = k->h.events + (m->start - k->h.first);
+	uint64_t stamp = stamp_first(k->version, m->start);
+
+	for (uint32_t pos = 0; pos < m->device_tokens + m->host_tokens; pos++) {
+		stamp = stamp_next(stamp, e[pos]);
+		check_token(w, k, pos, stamp, layers, "gate open");
 	}
 }
 
@@ -303,6 +325,8 @@ static int layers_arrived(struct world *w, struct holding *k)
 			return -EAGAIN;
 		else if (error)
 			return error;
+		else
+			check_first_layers(w, k, l + 1);
 	return 0;
 }
 
@@ -310,8 +334,18 @@ static void finish(struct world *w, struct holding *k)
 {
 	const struct mts_match m = *mts_lease_match(k->lease);
 	uint32_t cached = m.device_tokens + m.host_tokens, upto = cached;
-	int ret = layers_arrived(w, k);
+	int ret;
 
+	if (!k->onloaded) {
+		onload(w, k);
+		return;
+	}
+	if (!draw(w, 30)) { /* its caller has changed its mind */
+		mts_tier_release(w->tier, k->lease);
+		k->lease = NULL;
+		return;
+	}
+	ret = layers_arrived(w, k);
 	if (ret == -EAGAIN)
 		return;
 	if (ret || !draw(w, 40)) { /* a load failed, or the computation did */
@@ -734,6 +768,200 @@ START_TEST(versions_do_not_see_each_other)
 }
 END_TEST
 
+/* The hashes of what was cut must not stay behind and speak for what is stored there next. */
+START_TEST(an_edit_that_is_taken_back)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_event *e = &w->person[0].life[20];
+
+	open_world(w, 13, 64, 64);
+	for (int round = 0; round < 4; round++) {
+		serve(w, 0, 90);
+		settle(w);
+		e->item ^= 1;
+	}
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+START_TEST(a_request_waits_for_a_prefetch)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_lease *l;
+	struct mts_history h;
+
+	open_world(w, 14, 12, 64);
+	serve(w, 0, 50);
+	settle(w);
+	serve(w, 1, 90);
+	serve(w, 2, 90);
+	settle(w);
+	ck_assert_int_eq(mts_tier_forget(w->tier, 2), 0);
+	ck_assert_int_eq(mts_tier_prefetch(w->tier, 0), 0);
+	ck_assert_uint_gt(mts_tier_outstanding(w->tier), 0);
+	w->person[0].life[20].item ^= 1; /* would store beside what the prefetch still writes */
+	h = (struct mts_history){ 0, 50, 0, w->person[0].life, 50, 0 };
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &l), -EAGAIN);
+	settle(w);
+	serve(w, 0, 50);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+START_TEST(a_failed_prefetch_gives_its_pages_back)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_error err;
+
+	open_world(w, 21, 12, 64);
+	serve(w, 0, 50);
+	settle(w);
+	serve(w, 1, 90);
+	serve(w, 2, 90);
+	settle(w);
+	ck_assert_int_eq(mts_tier_forget(w->tier, 2), 0);
+	mts_manual_fail(w->manual, MTS_FAIL_DONE, 1, -EIO);
+	ck_assert_int_eq(mts_tier_prefetch(w->tier, 0), 0);
+	settle(w);
+	ck_assert_uint_eq(lookup(w, 0, 50).host_tokens, 50);
+	if (mts_tier_verify(w->tier, &err))
+		fail_seed(w, "%s", err.text);
+	serve(w, 0, 50);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+/* ---- what other systems got wrong, by name (Documentation/testing) ---- */
+
+/* A full host drops users whole; none keeps a suffix on the device whose prefix is gone. */
+START_TEST(host_never_drops_the_prefix_of_a_suffix)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_error err;
+	struct mts_match m;
+
+	open_world(w, 15, 30, 14);
+	for (uint32_t round = 0; round < 12; round++) {
+		serve(w, round % 5, 40 + 4 * round);
+		settle(w);
+		if (mts_tier_verify(w->tier, &err))
+			fail_seed(w, "%s", err.text);
+		for (uint32_t who = 0; who < 5; who++) {
+			m = lookup(w, who, w->person[who].n);
+			/* All of it, from somewhere, or nothing: what is lost is lost from its end. */
+			ck_assert(m.device_tokens + m.host_tokens == m.visible ||
+				  !m.device_tokens || m.device_tokens % T == 0);
+		}
+	}
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+START_TEST(a_shorter_or_other_history_stays_inside_the_page_table)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_error err;
+
+	open_world(w, 16, 20, 64);
+	for (uint32_t n = 96; n > 7; n -= 7) {
+		w->person[0].life[n / 2].item ^= 1;
+		serve(w, 0, n);
+		ck_assert_uint_eq(lookup(w, 0, n).device_tokens, n);
+		if (mts_tier_verify(w->tier, &err))
+			fail_seed(w, "%s", err.text);
+	}
+	settle(w);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+START_TEST(a_user_in_use_is_never_evicted)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_lease *held, *other;
+	struct mts_history h;
+
+	open_world(w, 17, 8, 64);
+	serve(w, 0, 90);
+	settle(w);
+	h = (struct mts_history){ 0, 90, 0, w->person[0].life, 90, 0 };
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &held), 0);
+	h = (struct mts_history){ 1, 90, 0, w->person[1].life, 90, 0 };
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &other), -EAGAIN);
+	ck_assert_uint_eq(held->user->dev_len, 90);
+	mts_tier_release(w->tier, held);
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &other), 0);
+	mts_tier_release(w->tier, other);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+/* Bytes of the host page beyond the last token are as they were: nobody else's came along. */
+START_TEST(copies_end_where_the_tokens_end)
+{
+	struct world *w = malloc(sizeof(*w));
+	uint32_t tokens = 20, row = DIM * 4;
+	const unsigned char *page;
+
+	open_world(w, 18, 8, 64);
+	memset(w->pool.base, 0x5a, w->pool.layer_stride * LAYERS); /* the next user's data */
+	serve(w, 0, tokens);
+	settle(w);
+	ck_assert_uint_eq(w->tier->users->host_len, tokens);
+	for (uint32_t l = 0; l < LAYERS; l++) {
+		page = (unsigned char *)mts_slot_address(w->tier, w->tier->users->host_slot[1], l);
+		for (uint32_t i = tokens % T * row; i < T * row; i++)
+			ck_assert_uint_eq(page[i], 0);
+		for (uint32_t i = T * row + tokens % T * 2 * row; i < 3 * T * row; i++)
+			ck_assert_uint_eq(page[i], 0);
+	}
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+/* Read on the device only, for long; still the host knows that it is in use. */
+START_TEST(readers_stay_on_the_host)
+{
+	struct world *w = malloc(sizeof(*w));
+	uint32_t served;
+
+	open_world(w, 19, 60, 20);
+	serve(w, 0, 40);
+	settle(w);
+	for (served = 1; served < 6; served++) {
+		serve(w, 0, 40); /* a read */
+		serve(w, served, 60);
+		settle(w);
+	}
+	ck_assert_uint_gt(w->tier->n.host_evictions, 0);
+	ck_assert_uint_eq(mts_user_find(w->tier, 0)->host_len, 40);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
+START_TEST(what_is_lost_is_counted)
+{
+	struct world *w = malloc(sizeof(*w));
+
+	open_world(w, 20, 8, 0);
+	serve(w, 0, 90);
+	ck_assert_uint_eq(w->tier->n.lost_tokens, 0);
+	serve(w, 1, 90);
+	ck_assert_uint_ge(w->tier->n.lost_tokens, 90 - 2 * T);
+	ck_assert_uint_eq(w->tier->n.lost_tokens, 90 - lookup(w, 0, 90).device_tokens);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
 START_TEST(wrong_histories_are_refused)
 {
 	struct mts_event e[4] = { { 1, 1 } };
@@ -784,6 +1012,15 @@ int main(void)
 	tcase_add_test(c, moved_window_drops_everything);
 	tcase_add_test(c, an_older_request_comes_late);
 	tcase_add_test(c, versions_do_not_see_each_other);
+	tcase_add_test(c, an_edit_that_is_taken_back);
+	tcase_add_test(c, a_request_waits_for_a_prefetch);
+	tcase_add_test(c, a_failed_prefetch_gives_its_pages_back);
+	tcase_add_test(c, host_never_drops_the_prefix_of_a_suffix);
+	tcase_add_test(c, a_shorter_or_other_history_stays_inside_the_page_table);
+	tcase_add_test(c, a_user_in_use_is_never_evicted);
+	tcase_add_test(c, copies_end_where_the_tokens_end);
+	tcase_add_test(c, readers_stay_on_the_host);
+	tcase_add_test(c, what_is_lost_is_counted);
 	tcase_add_test(c, wrong_histories_are_refused);
 	tcase_add_test(c, window_larger_than_the_pool);
 	suite_add_tcase(s, c);
