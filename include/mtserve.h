@@ -119,7 +119,16 @@ struct mts_reply {
 	uint32_t device_tokens; /* of these, reused from the device */
 	uint32_t host_tokens;   /* of these, loaded from the host */
 	uint32_t passes;        /* it took */
+	/*
+	 * Its way, as points in time: submitted, admitted (looked up, pages reserved, loads submitted),
+	 * its first pass launched, its last pass run, replied. After a retry the second try's. 0: it did
+	 * not get there. Of the time between launched and computed, the compute queue stood still for
+	 * wait_ns because loads of its passes were not there yet, and worked on its passes, together
+	 * with whoever shared them, for run_ns; the rest went to passes before or between its own.
+	 */
 	uint64_t submitted_ns, admitted_ns, replied_ns;
+	uint64_t launched_ns, computed_ns;
+	uint64_t wait_ns, run_ns;
 };
 
 MTS_API int mts_server_open(const struct mts_server_config *cfg, struct mts_server **out,

@@ -94,6 +94,9 @@ static void finish_part(struct mts_server *s, const struct mts_step *step, uint3
 	size_t floats = (size_t)span->candidates * s->tasks;
 
 	j->passes--;
+	j->reply.computed_ns = step->computed_ns;
+	j->reply.wait_ns += step->after.wait_ns - step->before.wait_ns;
+	j->reply.run_ns += step->after.run_ns - step->before.run_ns;
 	if (!j->error)
 		j->error = error;
 	if (!j->error)
@@ -120,6 +123,10 @@ static bool finish_steps(struct mts_server *s)
 		/* Waits until pass_done() has returned: the watch is used again, the server freed. */
 		mts_gate_unwatch(&step->watch);
 		mts_tier_poll(s->tier);
+		/* It began where the one before it ended, if that was still under way. */
+		if (step->follows)
+			step->before = s->last;
+		s->last = step->after;
 		step->busy = false;
 		s->finished++;
 		for (uint32_t i = 0; i < step->pass.spans; i++)
@@ -129,11 +136,26 @@ static bool finish_steps(struct mts_server *s)
 	return any;
 }
 
+/* On the device's thread, which has not gone on to the next pass yet. */
 static void pass_done(struct mts_gate_watch *w)
 {
 	struct mts_step *step = (struct mts_step *)((char *)w - offsetof(struct mts_step, watch));
+	struct mts_device *dev = step->server->dev;
 
+	dev->ops->stats(dev, &step->after);
+	step->computed_ns = mts_now();
 	mts_server_ring(step->server);
+}
+
+static void take_start(struct mts_server *s, struct mts_step *step)
+{
+	uint64_t now = mts_now();
+
+	step->follows = s->finished != s->launched;
+	s->dev->ops->stats(s->dev, &step->before);
+	for (uint32_t i = 0; i < step->pass.spans; i++)
+		if (!step->part[i].job->reply.launched_ns)
+			step->part[i].job->reply.launched_ns = now;
 }
 
 static void launch(struct mts_server *s, struct mts_step *step)
@@ -149,6 +171,7 @@ static void launch(struct mts_server *s, struct mts_step *step)
 	};
 	int error;
 
+	take_start(s, step);
 	step->busy = true;
 	s->launched++;
 	s->n.passes++;

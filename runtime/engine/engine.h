@@ -61,7 +61,10 @@ struct mts_step {
 	struct mts_gate **ready; /* [batch] gates of the loads it waits for */
 	unsigned readies;
 	struct mts_gate done;
-	struct mts_gate_watch watch; /* on done: rings the server */
+	struct mts_gate_watch watch; /* on done: takes the time, rings the server */
+	struct mts_device_stats before, after; /* of the compute queue; before: unless it follows */
+	bool follows;        /* launched while another was under way */
+	uint64_t computed_ns;
 	struct mts_server *server;
 };
 
@@ -97,6 +100,7 @@ struct mts_server {
 	unsigned actives;
 	struct mts_step step[MTS_STEPS];
 	unsigned launched, finished; /* passes so far; in flight between */
+	struct mts_device_stats last; /* of the compute queue, when the last finished pass ended */
 	struct mts_counters n;
 };
 

@@ -38,6 +38,8 @@ static void describe(struct mts_job *j, const struct mts_match *m)
 	j->reply.device_tokens = m->device_tokens;
 	j->reply.host_tokens = m->host_tokens;
 	j->reply.admitted_ns = mts_now();
+	j->reply.launched_ns = j->reply.computed_ns = 0;
+	j->reply.wait_ns = j->reply.run_ns = 0;
 }
 
 static void let_go(struct mts_server *s, struct mts_job *j)
