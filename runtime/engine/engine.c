@@ -38,18 +38,28 @@ void mts_engine_reply(struct mts_server *s, struct mts_job *j, int result)
 	j->reply.result = result;
 	j->reply.user_data = j->req.user_data;
 	j->reply.replied_ns = mts_now();
-	if (j->kind == MTS_JOB_REQUEST)
-		count_reply(s, j);
-	pthread_mutex_lock(&s->lock);
 	if (j->kind == MTS_JOB_REQUEST) {
-		TAILQ_INSERT_TAIL(&s->outbox, j, link);
-		pthread_cond_signal(&s->replied);
-	} else {
-		TAILQ_INSERT_TAIL(&s->free, j, link);
+		count_reply(s, j);
+		TAILQ_INSERT_TAIL(&s->replies, j, link);
+		return;
 	}
+	pthread_mutex_lock(&s->lock);
+	TAILQ_INSERT_TAIL(&s->free, j, link);
 	pthread_mutex_unlock(&s->lock);
 	if (done)
 		mts_gate_arrive(done, result);
+}
+
+/* Shows callers the replies since the last time. */
+static void show_replies(struct mts_server *s)
+{
+	if (TAILQ_EMPTY(&s->replies))
+		return;
+	pthread_mutex_lock(&s->lock);
+	TAILQ_CONCAT(&s->outbox, &s->replies, link);
+	/* All of them: one alone may take only a part. */
+	pthread_cond_broadcast(&s->replied);
+	pthread_mutex_unlock(&s->lock);
 }
 
 void mts_engine_retry(struct mts_server *s, struct mts_job *j, int error)
@@ -329,6 +339,7 @@ void *mts_engine_main(void *server)
 		closing = meet_callers(s, &rings);
 		worked = mts_tier_poll(s->tier) > 0;
 		worked |= finish_steps(s);
+		show_replies(s);
 		finish_erasing(s);
 		if (closing) {
 			cancel_waiting(s);
@@ -337,6 +348,7 @@ void *mts_engine_main(void *server)
 		} else {
 			worked |= plan_step(s);
 		}
+		show_replies(s);
 		check_invariants(s);
 		if (!worked && !expire_waiting(s))
 			sleep_until_rung(s, rings);
@@ -348,5 +360,6 @@ void *mts_engine_main(void *server)
 		TAILQ_REMOVE(&s->erasing, j, link);
 		mts_engine_reply(s, j, -ECANCELED);
 	}
+	show_replies(s);
 	return NULL;
 }

@@ -101,6 +101,7 @@ struct mts_server {
 	struct mts_step step[MTS_STEPS];
 	unsigned launched, finished; /* passes so far; in flight between */
 	struct mts_device_stats last; /* of the compute queue, when the last finished pass ended */
+	struct mts_job_list replies; /* to go to the outbox together: callers are woken once */
 	struct mts_counters n;
 };
 

@@ -193,6 +193,7 @@ int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *d
 	TAILQ_INIT(&s->waiting);
 	TAILQ_INIT(&s->active);
 	TAILQ_INIT(&s->erasing);
+	TAILQ_INIT(&s->replies);
 	if (err)
 		err->text[0] = '\0';
 	ret = set_defaults(&s->cfg, err);
