@@ -36,6 +36,7 @@ enum {
 	KEY_RE_BATCH,
 	KEY_RE_STEP,
 	KEY_REQUIRE,
+	KEY_PLOT,
 };
 
 static const struct argp_option options[] = {
@@ -69,6 +70,8 @@ static const struct argp_option options[] = {
 	{ "recompute-batch", KEY_RE_BATCH, "N", 0, "Another batch for recompute, to compare bits", 3 },
 	{ "recompute-step-tokens", KEY_RE_STEP, "N", 0, "Another pass size for recompute", 3 },
 	{ "json", KEY_JSON, "FILE", 0, "Write the results as JSON; - is standard output", 4 },
+	{ "plot", KEY_PLOT, "DIR", 0,
+	  "Draw latency, hits over time and time by stage as SVG into this folder (needs gnuplot)", 4 },
 	{ "require", KEY_REQUIRE, "TEXT", 0,
 	  "Fail unless \"NAME >= NUMBER\" or \"NAME <= NUMBER\" holds, NAME a dotted path into the JSON "
 	  "results; may be given again", 4 },
@@ -186,6 +189,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--require: given more than %u times", o->requires);
 		o->require[o->requires++] = arg;
 		return 0;
+	case KEY_PLOT:
+		o->plot = arg;
+		return 0;
 	case KEY_APPENDS:
 		o->appends = true;
 		return 0;
@@ -231,6 +237,8 @@ static int report(const struct mts_replay_options *o, const struct mts_replay_tr
 		mts_replay_print(stdout, o, t, r);
 	if (o->json)
 		ret = mts_replay_write_json(o->json, json, err);
+	if (o->plot && !ret)
+		ret = mts_replay_plot(o, t, r, err);
 	for (unsigned i = 0; i < o->requires && !ret; i++)
 		ret = mts_replay_require(json, o->require[i], err);
 	json_decref(json);
@@ -275,7 +283,9 @@ int mts_cmd_replay(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	if (!o.inflight)
 		o.inflight = 2 * o.batch;
-	ret = mts_model_open(o.model, &m, &err);
+	ret = o.plot ? mts_replay_plot_check(&err) : 0;
+	if (!ret)
+		ret = mts_model_open(o.model, &m, &err);
 	if (!ret) {
 		ret = replay(&o, m, &err);
 		mts_model_close(m);

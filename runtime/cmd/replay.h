@@ -3,7 +3,7 @@
  * Replay: a request trace through the whole system, in up to four modes side by side.
  *
  * Floor: cmd. One thread. cmd_replay.c reads the options, replay_load.c the trace, replay_run.c runs
- * the modes, replay_report.c prints what came out.
+ * the modes, replay_report.c prints what came out, replay_plot.c draws it.
  */
 #ifndef MTS_REPLAY_H
 #define MTS_REPLAY_H
@@ -33,6 +33,7 @@ struct mts_replay_options {
 	int node;
 	const char *require[32];
 	unsigned requires;
+	const char *plot; /* folder, or NULL */
 };
 
 struct mts_replay_request {
@@ -67,6 +68,19 @@ struct mts_hits {
 	uint64_t request_device, request_host;
 };
 
+/* Where a request's time goes; the parts of each request add up to its latency. */
+enum mts_stage {
+	MTS_QUEUED,   /* until its pages were reserved and its loads submitted */
+	MTS_AWAITING,  /* until its first pass was launched */
+	MTS_BEHIND,   /* other passes ran, before or between its own */
+	MTS_ONLOAD,   /* the computation stood still: a load was not there yet */
+	MTS_COMPUTED, /* its passes ran */
+	MTS_REPLIED,  /* from the end of its last pass to the reply */
+	MTS_STAGES
+};
+
+extern const char *const mts_stage_names[MTS_STAGES];
+
 struct mts_mode_result {
 	bool ran;
 	uint64_t requests, warm_requests, failed;
@@ -77,6 +91,8 @@ struct mts_mode_result {
 	uint64_t compute_wait_ns;
 	struct mts_counters counters; /* at the end */
 	uint64_t *warm_ns;            /* [segments] */
+	struct mts_hits *segment_hit; /* [segments] all requests */
+	struct mts_histogram stage[MTS_STAGES];
 	double max_score_diff;
 	uint64_t differing; /* requests with any differing score bit */
 };
@@ -105,6 +121,12 @@ int mts_replay_write_json(const char *path, const json_t *result, struct mts_err
  * is instead; -EINVAL. A result that is null meets nothing.
  */
 int mts_replay_require(const json_t *result, const char *text, struct mts_error *err);
+
+/* 0 where gnuplot can be run; else -ENOENT and what to install. */
+int mts_replay_plot_check(struct mts_error *err);
+/* Writes latency, hits and stages as NAME.svg into o->plot, and beside each what made it, NAME.gp. */
+int mts_replay_plot(const struct mts_replay_options *o, const struct mts_replay_trace *t,
+		    const struct mts_replay_result *r, struct mts_error *err);
 
 /* Ratio of two modes' warm time over the segments: median, least, greatest. */
 struct mts_ratio {

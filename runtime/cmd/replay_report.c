@@ -218,6 +218,25 @@ static json_t *latency_json(const struct mts_histogram *h)
 			 ms(h, 0.99), "p999", ms(h, 0.999), "max", ms(h, 1));
 }
 
+/* How long each stage of a request is; the means add up to the mean latency. */
+static json_t *stages_json(const struct mts_mode_result *m)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < MTS_STAGES; i++) {
+		const struct mts_histogram *h = &m->stage[i];
+		double mean = h->count ? (double)h->sum / (double)h->count * 1e-6 : 0;
+		char key[32];
+
+		snprintf(key, sizeof(key), "%s", mts_stage_names[i]);
+		for (char *c = key; *c; c++)
+			*c = *c == ' ' ? '_' : *c;
+		json_object_set_new(o, key, json_pack("{s:f,s:f,s:f}", "mean", mean, "p50", ms(h, 0.5),
+						      "p99", ms(h, 0.99)));
+	}
+	return o;
+}
+
 static json_t *mode_json(const struct mts_mode_result *m)
 {
 	const struct mts_counters *c = &m->counters;
@@ -241,6 +260,7 @@ static json_t *mode_json(const struct mts_mode_result *m)
 	json_object_set_new(o, "plan_us_per_batch",
 			    json_pack("{s:f,s:f}", "p50", (double)c->plan_ns_p50 * 1e-3, "p99",
 				      (double)c->plan_ns_p99 * 1e-3));
+	json_object_set_new(o, "stage_ms", stages_json(m));
 	json_object_set_new(o, "window_moves_share", json_real(share(m->window_moves, m->requests)));
 	json_object_set_new(o, "lost_tokens", json_integer((json_int_t)c->lost_tokens));
 	json_object_set_new(o, "differing_requests", json_integer((json_int_t)m->differing));

@@ -24,6 +24,9 @@
 const char *const mts_mode_names[MTS_MODES] = { "recompute", "device_only", "hierarchical",
 						"unbounded" };
 
+const char *const mts_stage_names[MTS_STAGES] = { "queued",	"awaiting pass", "behind others",
+						  "onload wait", "computed", "replied" };
+
 /* The arrays of one request under way. */
 struct ticket {
 	struct mts_event *events;
@@ -42,6 +45,7 @@ struct run {
 	unsigned *free_ticket, free_tickets;
 	float *scores[MTS_MODES]; /* of one segment: [requests][max_candidates][tasks] */
 	size_t segment_first, segment_n;
+	unsigned segment;
 };
 
 static size_t score_floats(const struct run *x)
@@ -51,17 +55,33 @@ static size_t score_floats(const struct run *x)
 
 /* ---- one request ---- */
 
+static void account_stages(struct mts_mode_result *m, const struct mts_reply *r)
+{
+	uint64_t behind = r->computed_ns - r->launched_ns - r->wait_ns - r->run_ns;
+
+	if (!r->launched_ns) /* an encode-only request that found all it had */
+		return;
+	mts_histogram_add(&m->stage[MTS_QUEUED], r->admitted_ns - r->submitted_ns);
+	mts_histogram_add(&m->stage[MTS_AWAITING], r->launched_ns - r->admitted_ns);
+	mts_histogram_add(&m->stage[MTS_BEHIND], behind);
+	mts_histogram_add(&m->stage[MTS_ONLOAD], r->wait_ns);
+	mts_histogram_add(&m->stage[MTS_COMPUTED], r->run_ns);
+	mts_histogram_add(&m->stage[MTS_REPLIED], r->replied_ns - r->computed_ns);
+}
+
 static void account(const struct run *x, struct mts_mode_result *m, const struct mts_reply *r)
 {
 	const struct mts_replay_request *q = &x->t->req[x->ticket[r->user_data].request];
-	struct mts_hits *h[2] = { &m->hit, &m->hit_warm };
+	struct mts_hits *h[3] = { &m->hit, &m->segment_hit[x->segment], &m->hit_warm };
 
 	m->requests++;
 	m->warm_requests += q->nth > 0;
 	m->failed += r->result != 0;
 	m->window_moves += (r->flags & MTS_REPLY_WINDOW_MOVED) != 0;
 	mts_histogram_add(&m->latency, r->replied_ns - r->submitted_ns);
-	for (int i = 0; i < (q->nth ? 2 : 1); i++) {
+	if (!r->result)
+		account_stages(m, r);
+	for (int i = 0; i < (q->nth ? 3 : 2); i++) {
 		h[i]->requests++;
 		h[i]->tokens += r->visible;
 		h[i]->token_device += r->device_tokens;
@@ -226,6 +246,7 @@ static int run_segment(struct run *x, unsigned s, struct mts_error *err)
 {
 	int ret = 0;
 
+	x->segment = s;
 	x->segment_first = x->t->n * s / x->out->segments;
 	x->segment_n = x->t->n * (s + 1) / x->out->segments - x->segment_first;
 	/* The order rotates, so that no mode always runs on a warm or a cold machine. */
@@ -285,9 +306,10 @@ static int open_mode(struct run *x, enum mts_mode mode, struct mts_model *model,
 	if (mode == MTS_HIERARCHICAL)
 		cfg.host_bytes = x->out->host_bytes;
 	x->out->mode[mode].warm_ns = calloc(x->out->segments, sizeof(uint64_t));
+	x->out->mode[mode].segment_hit = calloc(x->out->segments, sizeof(struct mts_hits));
 	x->scores[mode] = calloc((x->t->n / x->out->segments + 1) * score_floats(x) + 1,
 				 sizeof(float));
-	if (!x->out->mode[mode].warm_ns || !x->scores[mode]) {
+	if (!x->out->mode[mode].warm_ns || !x->out->mode[mode].segment_hit || !x->scores[mode]) {
 		mts_error_set(err, "no memory for the scores of a segment");
 		return -ENOMEM;
 	}
@@ -427,6 +449,8 @@ int mts_replay_run(const struct mts_replay_options *o, const struct mts_replay_t
 
 void mts_replay_result_free(struct mts_replay_result *r)
 {
-	for (unsigned m = 0; m < MTS_MODES; m++)
+	for (unsigned m = 0; m < MTS_MODES; m++) {
 		free(r->mode[m].warm_ns);
+		free(r->mode[m].segment_hit);
+	}
 }

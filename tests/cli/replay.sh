@@ -48,9 +48,23 @@ succeeds "JSON with its names" bash -c "
 		requests_per_s latency_ms p50 p95 p99 p999 max hit hit_warm token request host nvme any bytes \
 		h2d d2h nvme_read nvme_write window_moves exposed_wait_over_copy plan_us_per_batch \
 		speedup_vs_recompute speedup_vs_recompute_min speedup_vs_recompute_max share_of_unbounded \
-		share_of_unbounded_min share_of_unbounded_max max_abs_score_diff; do
+		share_of_unbounded_min share_of_unbounded_max max_abs_score_diff stage_ms queued awaiting_pass \
+		behind_others onload_wait computed replied; do
 		grep -q \"\\\"\$name\\\":\" '$scratch/out.json' || { echo \"no \$name\"; exit 1; }
 	done"
+
+if command -v gnuplot >/dev/null; then
+	succeeds "plots" "${replay[@]}" --requests 60 --plot "$scratch/plot"
+	for picture in latency hits stages; do
+		succeeds "picture $picture" bash -c "grep -q '</svg>' '$scratch/plot/$picture.svg' && [ -s '$scratch/plot/$picture.gp' ]"
+	done
+	refused "a file where the folder for plots should be" 1 "--plot $trace" "${replay[@]}" --requests 20 --plot "$trace"
+	refused "no folder above that for plots" 1 "No such file or directory" \
+		"${replay[@]}" --requests 20 --plot "$scratch/none/plot"
+else
+	skip "plots" "no gnuplot"
+fi
+refused "plots without gnuplot" 1 "install gnuplot-nox" env PATH=/nowhere "${replay[@]}" --plot "$scratch/plot"
 
 # --- bad input ----------------------------------------------------------------------------------
 

@@ -37,6 +37,12 @@ refused() {
 	fi
 }
 
+# skip NAME REASON
+skip() {
+	taps=$((taps + 1))
+	echo "ok $taps - $1 # SKIP $2"
+}
+
 finish() {
 	echo "1..$taps"
 	[ "$bad" -eq 0 ]
