@@ -21,6 +21,10 @@
 #include "memory/available.h"
 #include "memory/proc.h"
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
 const struct mts_arena_ops *const mts_arena_ladder[] = {
 	&mts_arena_mtserve, &mts_arena_hugetlbfs, &mts_arena_tmpfs,
 	&mts_arena_memfd,   &mts_arena_thp,	  &mts_arena_plain,
@@ -182,6 +186,8 @@ static int fill(struct mts_arena *a, const struct mts_arena_config *cfg, struct 
 {
 	if (a->look || a->ops->hollow) {
 		a->ready = a->end = a->bytes;
+		if (a->look) /* where it fails they are mapped as they are read */
+			madvise(a->base, a->bytes, MADV_POPULATE_READ);
 		return 0;
 	}
 	if (a->ops != &mts_arena_mtserve) /* whose mount decides, and refuses mbind */

@@ -179,7 +179,8 @@ static int open_folder(struct opening *o, char *name)
 
 static int open_name(struct opening *o)
 {
-	int flags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (o->a->look ? O_RDONLY : O_RDWR);
+	/* To read and write also for a look: the module takes other descriptors for private ones. */
+	int flags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_RDWR;
 	char name[NAME_MAX + 1];
 	int folder = open_folder(o, name), ret;
 
