@@ -21,7 +21,7 @@
  *   -ENOMEM     no memory
  *   -ENOSPC     the request needs more pages than the device pool has at all
  *   -EAGAIN     not now: pages or ring entries are all in use; reap or release, then call again
- *   -EBUSY      the user has a lease already
+ *   -EBUSY      a tier's user has a lease already; a server expects to miss the request's deadline
  *   -ERANGE     an item, action or count lies outside what the model has
  *   -EIO        the device is lost, or a copy failed
  *   -ETIME      the deadline passed
@@ -180,6 +180,7 @@ struct mts_counters {
 	uint64_t lost_tokens;      /* dropped with no other copy */
 	uint64_t users, device_pages_used, host_bytes_used;
 	uint64_t plan_ns_p50, plan_ns_p99; /* look up + reserve + submit, per pass */
+	uint64_t refused;          /* with -EBUSY: the deadline could not be met */
 };
 MTS_API void mts_server_counters(struct mts_server *s, struct mts_counters *out);
 

@@ -58,6 +58,24 @@ int mts_tier_lookup(struct mts_tier *t, const struct mts_history *h, struct mts_
 	return match(t, h, mts_user_find(t, h->user), out, &dev, &host);
 }
 
+int mts_tier_guess(struct mts_tier *t, const struct mts_history *h, struct mts_match *m)
+{
+	struct mts_user *u = mts_user_find(t, h->user);
+	uint64_t start;
+	int err = check_history(t, h, &start);
+
+	if (err)
+		return err;
+	*m = (struct mts_match){ .start = start, .visible = h->n - start };
+	if (!u || u->start != start)
+		return 0;
+	m->device_tokens = u->dev_len < m->visible ? u->dev_len : m->visible;
+	if (u->host_len > m->device_tokens)
+		m->host_tokens = (u->host_len < m->visible ? u->host_len : m->visible) -
+				 m->device_tokens;
+	return 0;
+}
+
 /*
  * Brings the content in line with the match. What lies beyond the match goes, in both tiers, unless
  * all visible tokens match: then a longer content is kept, it may be this history's future.

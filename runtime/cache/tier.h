@@ -196,6 +196,11 @@ void mts_mark_dirty(struct mts_tier *t, struct mts_user *u);
 void mts_unmark_dirty(struct mts_tier *t, struct mts_user *u);
 void mts_writebacks_start(struct mts_tier *t);
 
+/*
+ * lease.c: a lookup by lengths, without hashing: what there is if the history goes on as it was.
+ * -EINVAL: a history that makes no sense.
+ */
+int mts_tier_guess(struct mts_tier *t, const struct mts_history *h, struct mts_match *m);
 /* lease.c: gates outlive a lease while a load may still arrive at them */
 void mts_lease_move_done(struct mts_tier *t, struct mts_lease *l);
 

@@ -18,6 +18,7 @@ static void count_reply(struct mts_server *s, const struct mts_job *j)
 
 	n->requests++;
 	n->failed += r->result != 0;
+	n->refused += r->result == -EBUSY;
 	n->retried += (r->flags & MTS_REPLY_RETRIED) != 0;
 	if (r->result)
 		return;
@@ -38,6 +39,8 @@ void mts_engine_reply(struct mts_server *s, struct mts_job *j, int result)
 	j->reply.result = result;
 	j->reply.user_data = j->req.user_data;
 	j->reply.replied_ns = mts_now();
+	mts_engine_cost(s, j, 0);
+	mts_turn_pass(s, j);
 	if (j->kind == MTS_JOB_REQUEST) {
 		count_reply(s, j);
 		TAILQ_INSERT_TAIL(&s->replies, j, link);
@@ -62,19 +65,25 @@ static void show_replies(struct mts_server *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static void leave_active(struct mts_server *s, struct mts_job *j)
+{
+	TAILQ_REMOVE(&s->active, j, link);
+	s->actives--;
+	s->active_of[j->pace]--;
+	j->lease = NULL;
+}
+
 void mts_engine_retry(struct mts_server *s, struct mts_job *j, int error)
 {
 	mts_tier_abandon(s->tier, j->lease);
-	j->lease = NULL;
-	TAILQ_REMOVE(&s->active, j, link);
-	s->actives--;
+	leave_active(s, j);
 	j->error = 0;
 	if (j->reply.flags & MTS_REPLY_RETRIED) {
 		mts_engine_reply(s, j, error);
 		return;
 	}
 	j->reply.flags |= MTS_REPLY_RETRIED;
-	TAILQ_INSERT_HEAD(&s->waiting, j, link);
+	mts_engine_wait(s, j, true);
 }
 
 static void finish_job(struct mts_server *s, struct mts_job *j)
@@ -88,9 +97,7 @@ static void finish_job(struct mts_server *s, struct mts_job *j)
 	if (j->cursor < j->visible || j->scored < j->req.ncandidates)
 		return;
 	mts_tier_release(s->tier, j->lease);
-	j->lease = NULL;
-	TAILQ_REMOVE(&s->active, j, link);
-	s->actives--;
+	leave_active(s, j);
 	mts_engine_reply(s, j, 0);
 }
 
@@ -118,6 +125,30 @@ static void finish_part(struct mts_server *s, const struct mts_step *step, uint3
 	finish_job(s, j);
 }
 
+/* What the pass says of prices, and of when those still in flight should be over. */
+static void learn(struct mts_server *s, const struct mts_step *step)
+{
+	const struct mts_step *next = &s->step[s->finished % MTS_STEPS];
+	double work = step->cost_ns[MTS_QUICK] + step->cost_ns[MTS_SLOW], since;
+	struct mts_transfer_stats link;
+
+	mts_price_pass(&s->price, step->pass.rows, step->pairs,
+		       step->after.run_ns - step->before.run_ns);
+	if (s->tier->transfer) {
+		mts_transfer_stats(s->tier->transfer, &link);
+		mts_price_link(&s->price, link.copies[MTS_H2D], link.bytes[MTS_H2D],
+			       link.busy_ns[MTS_H2D]);
+	}
+	since = (double)(step->computed_ns - s->computed_ns);
+	if (s->computed_ns && since > 0 && since >= work / 2)
+		s->quick_share += (step->cost_ns[MTS_QUICK] / since - s->quick_share) / 32;
+	s->computed_ns = step->computed_ns;
+	s->busy_ns = step->computed_ns;
+	if (s->finished != s->launched)
+		s->busy_ns += (uint64_t)(next->cost_ns[MTS_QUICK] + next->cost_ns[MTS_SLOW] +
+					 s->price.pass.k[0]);
+}
+
 /* Passes end in the order they were launched. */
 static bool finish_steps(struct mts_server *s)
 {
@@ -139,6 +170,8 @@ static bool finish_steps(struct mts_server *s)
 		s->last = step->after;
 		step->busy = false;
 		s->finished++;
+		if (!error)
+			learn(s, step);
 		for (uint32_t i = 0; i < step->pass.spans; i++)
 			finish_part(s, step, i, error, &row);
 		any = true;
@@ -195,21 +228,51 @@ static void launch(struct mts_server *s, struct mts_step *step)
 		mts_gate_arrive(&step->done, error);
 }
 
+/*
+ * Whether a pass filled now could only lose by it: one is running, it will not end soon, and the next
+ * has room left for whoever comes meanwhile.
+ */
+static bool too_early(const struct mts_server *s, uint64_t now)
+{
+	return s->finished != s->launched && now < s->plan_ns && !mts_engine_full(s, now);
+}
+
+/* When the next pass is to be filled: in time for the device to go on without a pause. */
+static void expect(struct mts_server *s, const struct mts_step *step, uint64_t now)
+{
+	uint64_t ns = (uint64_t)(step->cost_ns[MTS_QUICK] + step->cost_ns[MTS_SLOW] +
+				 s->price.pass.k[0]);
+
+	if (s->busy_ns < now || s->launched - s->finished == 1)
+		s->busy_ns = now;
+	s->busy_ns += ns;
+	s->plan_ns = s->busy_ns - ns / 4;
+}
+
 static bool plan_step(struct mts_server *s)
 {
 	struct mts_step *step = &s->step[s->launched % MTS_STEPS];
-	uint64_t began = mts_now();
-	bool any;
+	uint64_t began = mts_now(), now;
+	bool any = mts_engine_admit(s);
 
-	if (step->busy || (TAILQ_EMPTY(&s->waiting) && TAILQ_EMPTY(&s->active)))
-		return false;
-	any = mts_engine_admit(s);
-	if (!mts_engine_fill(s, step))
+	now = mts_now();
+	s->planning_ns += now - began;
+	s->wake_ns = UINT64_MAX;
+	if (step->busy || TAILQ_EMPTY(&s->active))
 		return any;
+	if (too_early(s, now)) {
+		s->wake_ns = s->plan_ns;
+		return any;
+	}
+	if (!mts_engine_fill(s, step, now))
+		return any;
+	s->planning_ns += mts_now() - now;
 	pthread_mutex_lock(&s->lock);
-	mts_histogram_add(&s->plan, mts_now() - began);
+	mts_histogram_add(&s->plan, s->planning_ns);
 	pthread_mutex_unlock(&s->lock);
+	s->planning_ns = 0;
 	launch(s, step);
+	expect(s, step, now);
 	return true;
 }
 
@@ -234,6 +297,7 @@ static bool meet_callers(struct mts_server *s, uint64_t *rings)
 	mts_tier_counters(s->tier, &n);
 	n.requests = s->n.requests;
 	n.failed = s->n.failed;
+	n.refused = s->n.refused;
 	n.retried = s->n.retried;
 	n.first_visits = s->n.first_visits;
 	n.window_moves = s->n.window_moves;
@@ -247,27 +311,16 @@ static bool meet_callers(struct mts_server *s, uint64_t *rings)
 	n.rows = s->n.rows;
 	pthread_mutex_lock(&s->lock);
 	s->published = n;
-	TAILQ_CONCAT(&s->waiting, &s->inbox, link);
+	TAILQ_CONCAT(&s->fresh, &s->inbox, link);
 	*rings = s->rings;
 	closing = s->closing;
 	pthread_mutex_unlock(&s->lock);
 	return closing;
 }
 
-static uint64_t earliest_deadline(const struct mts_server *s)
-{
-	uint64_t first = UINT64_MAX;
-	const struct mts_job *j;
-
-	TAILQ_FOREACH(j, &s->waiting, link)
-		if (j->req.deadline_ns && j->req.deadline_ns < first)
-			first = j->req.deadline_ns;
-	return first;
-}
-
 static void sleep_until_rung(struct mts_server *s, uint64_t rings)
 {
-	uint64_t until = earliest_deadline(s);
+	uint64_t until = s->deadline_ns < s->wake_ns ? s->deadline_ns : s->wake_ns;
 	struct timespec t = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
 
 	pthread_mutex_lock(&s->lock);
@@ -276,33 +329,61 @@ static void sleep_until_rung(struct mts_server *s, uint64_t rings)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Those behind a request that finds no room are not looked at by admission. */
-static bool expire_waiting(struct mts_server *s)
+static bool expire_line(struct mts_server *s, struct mts_job_list *line, uint64_t now)
 {
-	uint64_t now = mts_now();
 	struct mts_job *j, *next;
 	bool any = false;
 
-	for (j = TAILQ_FIRST(&s->waiting); j; j = next) {
+	for (j = TAILQ_FIRST(line); j; j = next) {
 		next = TAILQ_NEXT(j, link);
-		if (!j->req.deadline_ns || j->req.deadline_ns > now)
+		if (!j->req.deadline_ns)
 			continue;
-		TAILQ_REMOVE(&s->waiting, j, link);
+		if (j->req.deadline_ns > now) {
+			if (j->req.deadline_ns < s->deadline_ns)
+				s->deadline_ns = j->req.deadline_ns;
+			continue;
+		}
+		TAILQ_REMOVE(line, j, link);
 		mts_engine_reply(s, j, -ETIME);
 		any = true;
 	}
 	return any;
 }
 
-/* What has not started will not: its callers are told. */
+/* Those behind a request that finds no room are not looked at by admission. */
+static bool expire_waiting(struct mts_server *s)
+{
+	uint64_t now = mts_now();
+	bool any = false;
+
+	if (now < s->deadline_ns)
+		return false;
+	s->deadline_ns = UINT64_MAX;
+	for (int pace = 0; pace < MTS_PACES; pace++)
+		any |= expire_line(s, &s->waiting[pace], now);
+	return any;
+}
+
+static struct mts_job *take_waiting(struct mts_server *s)
+{
+	struct mts_job_list *list = &s->fresh;
+	struct mts_job *j;
+
+	for (int pace = 0; TAILQ_EMPTY(list) && pace < MTS_PACES; pace++)
+		list = &s->waiting[pace];
+	j = TAILQ_FIRST(list);
+	if (j)
+		TAILQ_REMOVE(list, j, link);
+	return j;
+}
+
+/* What has not started will not: its callers are told, and those behind it. */
 static void cancel_waiting(struct mts_server *s)
 {
 	struct mts_job *j;
 
-	while ((j = TAILQ_FIRST(&s->waiting))) {
-		TAILQ_REMOVE(&s->waiting, j, link);
+	while ((j = take_waiting(s)))
 		mts_engine_reply(s, j, -ECANCELED);
-	}
 }
 
 static void cancel_active(struct mts_server *s)
@@ -310,11 +391,20 @@ static void cancel_active(struct mts_server *s)
 	struct mts_job *j;
 
 	while ((j = TAILQ_FIRST(&s->active))) {
-		TAILQ_REMOVE(&s->active, j, link);
 		mts_tier_abandon(s->tier, j->lease);
+		leave_active(s, j);
 		mts_engine_reply(s, j, -ECANCELED);
 	}
-	s->actives = 0;
+}
+
+static void cancel_erasing(struct mts_server *s)
+{
+	struct mts_job *j;
+
+	while ((j = TAILQ_FIRST(&s->erasing))) {
+		TAILQ_REMOVE(&s->erasing, j, link);
+		mts_engine_reply(s, j, -ECANCELED);
+	}
 }
 
 /* Debug builds stop at the step that broke something, not where it shows. */
@@ -343,9 +433,11 @@ void *mts_engine_main(void *server)
 		finish_erasing(s);
 		if (closing) {
 			cancel_waiting(s);
+			s->wake_ns = UINT64_MAX;
 			if (s->finished == s->launched)
 				break;
 		} else {
+			worked |= mts_engine_take(s);
 			worked |= plan_step(s);
 		}
 		show_replies(s);
@@ -354,12 +446,8 @@ void *mts_engine_main(void *server)
 			sleep_until_rung(s, rings);
 	}
 	cancel_active(s);
-	while (!TAILQ_EMPTY(&s->erasing)) {
-		struct mts_job *j = TAILQ_FIRST(&s->erasing);
-
-		TAILQ_REMOVE(&s->erasing, j, link);
-		mts_engine_reply(s, j, -ECANCELED);
-	}
+	cancel_erasing(s);
+	cancel_waiting(s);
 	show_replies(s);
 	return NULL;
 }

@@ -3,7 +3,6 @@
 #include "engine/price.h"
 
 #include <math.h>
-#include <stdbool.h>
 
 #define N MTS_FIT_TERMS
 

@@ -10,6 +10,7 @@
 #ifndef MTS_PRICE_H
 #define MTS_PRICE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define MTS_FIT_TERMS 3
@@ -31,6 +32,11 @@ struct mts_price {
 
 /* Keys that rows [begin, begin + history) and `candidates` rows at v attend to. */
 double mts_price_pairs(uint32_t begin, uint32_t history, uint32_t candidates, uint32_t v);
+static inline bool mts_price_known(const struct mts_price *p)
+{
+	return p->pass.k[1] > 0 || p->pass.k[2] > 0;
+}
+
 void mts_price_pass(struct mts_price *p, double rows, double pairs, uint64_t ns);
 /* ns that such rows add to a pass. */
 double mts_price_rows(const struct mts_price *p, double rows, double pairs);

@@ -190,10 +190,13 @@ int mts_server_open_on(const struct mts_server_config *cfg, struct mts_device *d
 	TAILQ_INIT(&s->free);
 	TAILQ_INIT(&s->inbox);
 	TAILQ_INIT(&s->outbox);
-	TAILQ_INIT(&s->waiting);
+	TAILQ_INIT(&s->fresh);
+	for (int i = 0; i < MTS_PACES; i++)
+		TAILQ_INIT(&s->waiting[i]);
 	TAILQ_INIT(&s->active);
 	TAILQ_INIT(&s->erasing);
 	TAILQ_INIT(&s->replies);
+	s->deadline_ns = s->wake_ns = UINT64_MAX;
 	if (err)
 		err->text[0] = '\0';
 	ret = set_defaults(&s->cfg, err);
