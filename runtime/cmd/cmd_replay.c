@@ -36,6 +36,11 @@ enum {
 	KEY_RE_BATCH,
 	KEY_RE_STEP,
 	KEY_REQUIRE,
+	KEY_OPEN,
+	KEY_RATE,
+	KEY_SPEEDUP,
+	KEY_DEADLINE,
+	KEY_WARMUP,
 	KEY_PLOT,
 };
 
@@ -62,13 +67,21 @@ static const struct argp_option options[] = {
 	{ "page-tokens", KEY_PAGE, "N", 0, "Tokens in a page: 16, 32, 64 (default) or 128", 3 },
 	{ "batch", KEY_BATCH, "N", 0, "Users in a pass; default 8", 3 },
 	{ "step-tokens", KEY_STEP, "N", 0, "Rows in a pass; default 2048", 3 },
-	{ "inflight", KEY_INFLIGHT, "N", 0, "Requests in the server at once; default twice the batch",
+	{ "inflight", KEY_INFLIGHT, "N", 0, "Requests in the server at once; default twice the batch; open loop: at most, default 1024",
 	  3 },
 	{ "segments", KEY_SEGMENTS, "N", 0, "Parts in which the modes take turns; default 12", 3 },
 	{ "appends", KEY_APPENDS, NULL, 0, "Promise that histories only grow: hash new events only",
 	  3 },
 	{ "recompute-batch", KEY_RE_BATCH, "N", 0, "Another batch for recompute, to compare bits", 3 },
 	{ "recompute-step-tokens", KEY_RE_STEP, "N", 0, "Another pass size for recompute", 3 },
+	{ "open-loop", KEY_OPEN, NULL, 0,
+	  "Requests arrive at their own times (--rate or --speedup), one mode after the other; hierarchical alone unless --modes says more",
+	  4 },
+	{ "rate", KEY_RATE, "R", 0, "Open loop: R requests a second on average, at random (Poisson)", 4 },
+	{ "speedup", KEY_SPEEDUP, "X", 0, "Open loop: the trace's times, X times as fast", 4 },
+	{ "deadline-ms", KEY_DEADLINE, "X", 0,
+	  "Open loop: each request's deadline from its arrival; what cannot meet it is refused", 4 },
+	{ "warmup", KEY_WARMUP, "N", 0, "Open loop: serve the first N rows before the clock starts", 4 },
 	{ "json", KEY_JSON, "FILE", 0, "Write the results as JSON; - is standard output", 4 },
 	{ "plot", KEY_PLOT, "DIR", 0,
 	  "Draw latency, hits over time and time by stage as SVG into this folder (needs gnuplot)", 4 },
@@ -158,6 +171,38 @@ static error_t parse_batching(int key, char *arg, struct argp_state *state,
 	return parse_memory(key, arg, state, o);
 }
 
+static error_t parse_open(int key, char *arg, struct argp_state *state,
+			  struct mts_replay_options *o)
+{
+	switch (key) {
+	case KEY_OPEN:
+		o->open_loop = true;
+		return 0;
+	case KEY_RATE:
+		o->rate = mts_arg_number(state, "rate", arg);
+		return 0;
+	case KEY_SPEEDUP:
+		o->speedup = mts_arg_number(state, "speedup", arg);
+		return 0;
+	case KEY_DEADLINE:
+		o->deadline_ms = mts_arg_number(state, "deadline-ms", arg);
+		return 0;
+	case KEY_WARMUP:
+		o->warmup = mts_arg_u64(state, "warmup", arg, 0, INT64_MAX);
+		return 0;
+	}
+	return parse_batching(key, arg, state, o);
+}
+
+static void check_open(struct argp_state *state, const struct mts_replay_options *o)
+{
+	if (o->open_loop && (o->rate > 0) == (o->speedup > 0))
+		argp_error(state, "--open-loop: expected either --rate R or --speedup X, above 0");
+	if (!o->open_loop && (o->rate > 0 || o->speedup > 0 || o->deadline_ms > 0 || o->warmup))
+		argp_error(state, "--rate, --speedup, --deadline-ms and --warmup: only with "
+			   "--open-loop");
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct mts_replay_options *o = state->input;
@@ -206,9 +251,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!o->trace || !o->model)
 			argp_error(state, "expected --trace FILE and --model FILE");
+		check_open(state, o);
 		return 0;
 	}
-	return parse_batching(key, arg, state, o);
+	return parse_open(key, arg, state, o);
 }
 
 static const struct argp argp = {
@@ -268,7 +314,6 @@ int mts_cmd_replay(int argc, char **argv)
 		.device = "cpu",
 		.device_mem = { .share = 0.10 },
 		.host_mem = { .share = 1.50 },
-		.modes = (1u << MTS_MODES) - 1,
 		.page_tokens = 64,
 		.batch = 8,
 		.step_tokens = 2048,
@@ -281,8 +326,10 @@ int mts_cmd_replay(int argc, char **argv)
 	int ret;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	if (!o.modes)
+		o.modes = o.open_loop ? 1u << MTS_HIERARCHICAL : (1u << MTS_MODES) - 1;
 	if (!o.inflight)
-		o.inflight = 2 * o.batch;
+		o.inflight = o.open_loop ? 1024 : 2 * o.batch;
 	ret = o.plot ? mts_replay_plot_check(&err) : 0;
 	if (!ret)
 		ret = mts_model_open(o.model, &m, &err);

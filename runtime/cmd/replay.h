@@ -3,7 +3,7 @@
  * Replay: a request trace through the whole system, in up to four modes side by side.
  *
  * Floor: cmd. One thread. cmd_replay.c reads the options, replay_load.c the trace, replay_run.c runs
- * the modes, replay_report.c prints what came out, replay_plot.c draws it.
+ * the modes in a closed loop, replay_open.c in an open one, replay_report.c prints what came out, replay_plot.c draws it.
  */
 #ifndef MTS_REPLAY_H
 #define MTS_REPLAY_H
@@ -31,6 +31,10 @@ struct mts_replay_options {
 	bool kv_bf16, appends;
 	double link_gbps, copy_us;
 	int node;
+	bool open_loop;
+	double rate, speedup; /* open loop: Poisson at so many a second, or the trace's times */
+	double deadline_ms;   /* open loop; 0 = none */
+	uint64_t warmup;      /* open loop: rows served first, not counted */
 	const char *require[32];
 	unsigned requires;
 	const char *plot; /* folder, or NULL */
@@ -81,6 +85,27 @@ enum mts_stage {
 
 extern const char *const mts_stage_names[MTS_STAGES];
 
+/* What a request turned out to be; refused: by the server, or for lack of room in its queue. */
+enum mts_class {
+	MTS_DEVICE_HIT,
+	MTS_HOST_HIT,
+	MTS_WINDOW_MOVE,
+	MTS_FIRST_VISIT, /* nothing was cached */
+	MTS_REFUSED,
+	MTS_CLASSES
+};
+
+extern const char *const mts_class_names[MTS_CLASSES];
+
+struct mts_open_result {
+	struct mts_histogram class[MTS_CLASSES]; /* ns, from the scheduled time */
+	uint64_t offered;     /* requests that came */
+	uint64_t refused;     /* by the server: -EBUSY, -ETIME */
+	uint64_t turned_away; /* by its queue */
+	uint64_t late;        /* served, after their deadline */
+	uint64_t late_ns_p99; /* submitted after the scheduled time by */
+};
+
 struct mts_mode_result {
 	bool ran;
 	uint64_t requests, warm_requests, failed;
@@ -93,6 +118,7 @@ struct mts_mode_result {
 	uint64_t *warm_ns;            /* [segments] */
 	struct mts_hits *segment_hit; /* [segments] all requests */
 	struct mts_histogram stage[MTS_STAGES];
+	struct mts_open_result open;
 	double max_score_diff;
 	uint64_t differing; /* requests with any differing score bit */
 };
@@ -115,6 +141,10 @@ void mts_replay_print(FILE *f, const struct mts_replay_options *o, const struct 
 /* The results under their fixed names; NULL without memory. The caller's to json_decref. */
 json_t *mts_replay_json(const struct mts_replay_options *o, const struct mts_replay_trace *t,
 			const struct mts_model_config *c, const struct mts_replay_result *r);
+/* The open loop's part of both: a table, and a mode's object. */
+void mts_replay_open_print(FILE *f, const struct mts_replay_options *o,
+			   const struct mts_replay_result *r);
+json_t *mts_replay_open_json(const struct mts_mode_result *m);
 int mts_replay_write_json(const char *path, const json_t *result, struct mts_error *err);
 /*
  * "NAME >= NUMBER" or "NAME <= NUMBER", NAME a dotted path into the results: 0; -ERANGE with what it

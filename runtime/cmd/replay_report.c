@@ -187,6 +187,8 @@ void mts_replay_print(FILE *f, const struct mts_replay_options *o, const struct 
 		fprintf(f, "\n");
 	}
 	fprintf(f, "\n");
+	if (o->open_loop)
+		mts_replay_open_print(f, o, r);
 	print_ratio(f, "hierarchical over recompute", mts_replay_ratio(r, MTS_RECOMPUTE,
 								       MTS_HIERARCHICAL), 1, "x");
 	print_ratio(f, "hierarchical, share of unbounded", mts_replay_ratio(r, MTS_UNBOUNDED,
@@ -237,7 +239,7 @@ static json_t *stages_json(const struct mts_mode_result *m)
 	return o;
 }
 
-static json_t *mode_json(const struct mts_mode_result *m)
+static json_t *mode_json(const struct mts_replay_options *options, const struct mts_mode_result *m)
 {
 	const struct mts_counters *c = &m->counters;
 	double seconds = (double)m->ns * 1e-9;
@@ -261,6 +263,8 @@ static json_t *mode_json(const struct mts_mode_result *m)
 			    json_pack("{s:f,s:f}", "p50", (double)c->plan_ns_p50 * 1e-3, "p99",
 				      (double)c->plan_ns_p99 * 1e-3));
 	json_object_set_new(o, "stage_ms", stages_json(m));
+	if (options->open_loop)
+		json_object_set_new(o, "open_loop", mts_replay_open_json(m));
 	json_object_set_new(o, "window_moves_share", json_real(share(m->window_moves, m->requests)));
 	json_object_set_new(o, "lost_tokens", json_integer((json_int_t)c->lost_tokens));
 	json_object_set_new(o, "differing_requests", json_integer((json_int_t)m->differing));
@@ -287,7 +291,7 @@ json_t *mts_replay_json(const struct mts_replay_options *o, const struct mts_rep
 	double worst = worst_diff(r, &differing);
 
 	for (unsigned m = 0; m < MTS_MODES; m++)
-		json_object_set_new(modes, mts_mode_names[m], mode_json(&r->mode[m]));
+		json_object_set_new(modes, mts_mode_names[m], mode_json(o, &r->mode[m]));
 	top = json_pack(
 		"{s:{s:s,s:s},s:{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s},"
 		"s:{s:s,s:I,s:i,s:I,s:I,s:I,s:s,s:s},s:o}",

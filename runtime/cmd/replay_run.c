@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cmd/replay.h"
+#include "cmd/replay_run.h"
 #include "error.h"
 
 #define BLOCK 64
@@ -26,32 +26,6 @@ const char *const mts_mode_names[MTS_MODES] = { "recompute", "device_only", "hie
 
 const char *const mts_stage_names[MTS_STAGES] = { "queued",	"awaiting pass", "behind others",
 						  "onload wait", "computed", "replied" };
-
-/* The arrays of one request under way. */
-struct ticket {
-	struct mts_event *events;
-	uint32_t *candidates;
-	size_t request;
-};
-
-struct run {
-	const struct mts_replay_options *o;
-	const struct mts_replay_trace *t;
-	const struct mts_model_config *c;
-	struct mts_replay_result *out;
-	struct mts_device *dev;
-	struct mts_server *server[MTS_MODES];
-	struct ticket *ticket;
-	unsigned *free_ticket, free_tickets;
-	float *scores[MTS_MODES]; /* of one segment: [requests][max_candidates][tasks] */
-	size_t segment_first, segment_n;
-	unsigned segment;
-};
-
-static size_t score_floats(const struct run *x)
-{
-	return (size_t)x->t->max_candidates * x->c->tasks;
-}
 
 /* ---- one request ---- */
 
@@ -69,7 +43,8 @@ static void account_stages(struct mts_mode_result *m, const struct mts_reply *r)
 	mts_histogram_add(&m->stage[MTS_REPLIED], r->replied_ns - r->computed_ns);
 }
 
-static void account(const struct run *x, struct mts_mode_result *m, const struct mts_reply *r)
+void mts_run_account(const struct mts_run *x, struct mts_mode_result *m, const struct mts_reply *r,
+		     uint64_t latency_ns)
 {
 	const struct mts_replay_request *q = &x->t->req[x->ticket[r->user_data].request];
 	struct mts_hits *h[3] = { &m->hit, &m->segment_hit[x->segment], &m->hit_warm };
@@ -78,7 +53,7 @@ static void account(const struct run *x, struct mts_mode_result *m, const struct
 	m->warm_requests += q->nth > 0;
 	m->failed += r->result != 0;
 	m->window_moves += (r->flags & MTS_REPLY_WINDOW_MOVED) != 0;
-	mts_histogram_add(&m->latency, r->replied_ns - r->submitted_ns);
+	mts_histogram_add(&m->latency, latency_ns);
 	if (!r->result)
 		account_stages(m, r);
 	for (int i = 0; i < (q->nth ? 3 : 2); i++) {
@@ -92,7 +67,7 @@ static void account(const struct run *x, struct mts_mode_result *m, const struct
 }
 
 /* Waits for at least one reply: 0, or the first failed request's error. */
-static int reap(struct run *x, enum mts_mode mode, struct mts_error *err)
+static int reap(struct mts_run *x, enum mts_mode mode, struct mts_error *err)
 {
 	struct mts_reply r[32];
 	int n = mts_server_reap(x->server[mode], r, 32, -1), ret = 0;
@@ -101,7 +76,9 @@ static int reap(struct run *x, enum mts_mode mode, struct mts_error *err)
 		const struct mts_replay_request *q =
 			&x->t->req[x->ticket[r[i].user_data].request];
 
-		account(x, &x->out->mode[mode], &r[i]);
+		if (!x->silent)
+			mts_run_account(x, &x->out->mode[mode], &r[i],
+					r[i].replied_ns - r[i].submitted_ns);
 		x->free_ticket[x->free_tickets++] = (unsigned)r[i].user_data;
 		if (!r[i].result || ret)
 			continue;
@@ -114,11 +91,11 @@ static int reap(struct run *x, enum mts_mode mode, struct mts_error *err)
 	return ret;
 }
 
-static void fill_request(struct run *x, enum mts_mode mode, size_t i, unsigned ticket,
-			 struct mts_request *out)
+void mts_run_fill(struct mts_run *x, enum mts_mode mode, size_t i, unsigned ticket,
+		  struct mts_request *out)
 {
 	const struct mts_replay_request *q = &x->t->req[i];
-	struct ticket *k = &x->ticket[ticket];
+	struct mts_ticket *k = &x->ticket[ticket];
 	uint64_t start;
 	uint32_t count = mts_replay_window(x->t, q, x->c, k->events, &start);
 
@@ -130,12 +107,14 @@ static void fill_request(struct run *x, enum mts_mode mode, size_t i, unsigned t
 			     x->o->appends ? MTS_HISTORY_APPENDS : 0 },
 		.candidates = k->candidates,
 		.ncandidates = q->t.candidates,
-		.scores = x->scores[mode] + (i - x->segment_first) * score_floats(x),
+		.scores = k->scores ? k->scores :
+				      x->scores[mode] + (i - x->segment_first) *
+								mts_run_score_floats(x),
 		.user_data = ticket,
 	};
 }
 
-static void tell_hint(struct run *x, enum mts_mode mode, const struct mts_trace_request *t)
+void mts_run_hint(struct mts_run *x, enum mts_mode mode, const struct mts_trace_request *t)
 {
 	/* A hint that finds the queue full is lost, as a caller's would be. */
 	if (t->hint == MTS_TRACE_HINT_OPEN)
@@ -144,32 +123,32 @@ static void tell_hint(struct run *x, enum mts_mode mode, const struct mts_trace_
 		(void)mts_server_session_end(x->server[mode], t->user);
 }
 
-static int serve_one(struct run *x, enum mts_mode mode, size_t i, struct mts_error *err)
+static int serve_one(struct mts_run *x, enum mts_mode mode, size_t i, struct mts_error *err)
 {
 	const struct mts_trace_request *t = &x->t->req[i].t;
 	struct mts_request req;
 	int ret = 0;
 
 	if (t->hint == MTS_TRACE_HINT_OPEN || mts_trace_hint_only(t))
-		tell_hint(x, mode, t);
+		mts_run_hint(x, mode, t);
 	if (mts_trace_hint_only(t))
 		return 0;
 	while (!x->free_tickets && !ret)
 		ret = reap(x, mode, err);
 	if (ret)
 		return ret;
-	fill_request(x, mode, i, x->free_ticket[--x->free_tickets], &req);
+	mts_run_fill(x, mode, i, x->free_ticket[--x->free_tickets], &req);
 	ret = mts_server_submit(x->server[mode], &req, 1);
 	if (ret < 0) {
 		mts_error_set(err, "%s: cannot submit: %s", mts_mode_names[mode], strerror(-ret));
 		return ret;
 	}
 	if (t->hint == MTS_TRACE_HINT_END)
-		tell_hint(x, mode, t);
+		mts_run_hint(x, mode, t);
 	return 0;
 }
 
-static int drain(struct run *x, enum mts_mode mode, struct mts_error *err)
+static int drain(struct mts_run *x, enum mts_mode mode, struct mts_error *err)
 {
 	int ret = 0;
 
@@ -180,7 +159,7 @@ static int drain(struct run *x, enum mts_mode mode, struct mts_error *err)
 
 /* ---- segments ---- */
 
-static int serve_some(struct run *x, enum mts_mode mode, size_t from, size_t to, bool first_visits,
+static int serve_some(struct mts_run *x, enum mts_mode mode, size_t from, size_t to, bool first_visits,
 		      uint64_t *ns, struct mts_error *err)
 {
 	uint64_t began = mts_now();
@@ -195,7 +174,7 @@ static int serve_some(struct run *x, enum mts_mode mode, size_t from, size_t to,
 	return ret;
 }
 
-static int serve_segment(struct run *x, enum mts_mode mode, unsigned segment, struct mts_error *err)
+static int serve_segment(struct mts_run *x, enum mts_mode mode, unsigned segment, struct mts_error *err)
 {
 	struct mts_mode_result *m = &x->out->mode[mode];
 	size_t end = x->segment_first + x->segment_n;
@@ -218,31 +197,27 @@ static int serve_segment(struct run *x, enum mts_mode mode, unsigned segment, st
 	return ret;
 }
 
-/* Largest difference to recompute over the segment; a request counts once if any bit differs. */
-static void compare(struct run *x, enum mts_mode mode)
+/* A request counts once if any bit differs. */
+void mts_run_compare(const struct mts_run *x, enum mts_mode mode, size_t i)
 {
 	struct mts_mode_result *m = &x->out->mode[mode];
-	size_t stride = score_floats(x);
+	size_t stride = mts_run_score_floats(x);
+	size_t n = (size_t)x->t->req[x->segment_first + i].t.candidates * x->c->tasks;
+	const float *a = x->scores[MTS_RECOMPUTE] + i * stride, *b = x->scores[mode] + i * stride;
 
-	for (size_t i = 0; i < x->segment_n; i++) {
-		size_t n = (size_t)x->t->req[x->segment_first + i].t.candidates * x->c->tasks;
-		const float *a = x->scores[MTS_RECOMPUTE] + i * stride;
-		const float *b = x->scores[mode] + i * stride;
+	if (!memcmp(a, b, n * sizeof(float)))
+		return;
+	m->differing++;
+	for (size_t k = 0; k < n; k++) {
+		double d = fabs((double)a[k] - b[k]);
 
-		if (!memcmp(a, b, n * sizeof(float)))
-			continue;
-		m->differing++;
-		for (size_t k = 0; k < n; k++) {
-			double d = fabs((double)a[k] - b[k]);
-
-			/* A NaN on one side only is as different as can be. */
-			if (!(d <= m->max_score_diff))
-				m->max_score_diff = isnan(d) ? INFINITY : d;
-		}
+		/* A NaN on one side only is as different as can be. */
+		if (!(d <= m->max_score_diff))
+			m->max_score_diff = isnan(d) ? INFINITY : d;
 	}
 }
 
-static int run_segment(struct run *x, unsigned s, struct mts_error *err)
+static int run_segment(struct mts_run *x, unsigned s, struct mts_error *err)
 {
 	int ret = 0;
 
@@ -260,8 +235,51 @@ static int run_segment(struct run *x, unsigned s, struct mts_error *err)
 		return ret;
 	for (unsigned mode = 0; mode < MTS_MODES; mode++)
 		if (mode != MTS_RECOMPUTE && x->server[mode])
-			compare(x, mode);
+			for (size_t i = 0; i < x->segment_n; i++)
+				mts_run_compare(x, mode, i);
 	return 0;
+}
+
+/* ---- the open loop ---- */
+
+static int warm_up(struct mts_run *x, enum mts_mode mode, size_t rows, struct mts_error *err)
+{
+	int ret = 0;
+
+	x->silent = true;
+	for (size_t i = 0; i < rows && !ret; i++)
+		ret = serve_one(x, mode, i, err);
+	if (!ret)
+		ret = drain(x, mode, err);
+	x->silent = false;
+	return ret;
+}
+
+static void compare_served(struct mts_run *x, enum mts_mode mode)
+{
+	for (size_t i = 0; i < x->segment_n; i++)
+		if (x->served[MTS_RECOMPUTE][i] && x->served[mode][i])
+			mts_run_compare(x, mode, i);
+}
+
+/* Mode after mode: each meets the same requests at the same times. */
+static int run_open(struct mts_run *x, struct mts_error *err)
+{
+	size_t first = x->o->warmup < x->t->n ? x->o->warmup : x->t->n;
+	int ret = 0;
+
+	x->segment_n = x->t->n;
+	for (unsigned mode = 0; mode < MTS_MODES && !ret; mode++) {
+		if (!x->server[mode])
+			continue;
+		ret = warm_up(x, mode, first, err);
+		if (!ret)
+			ret = mts_run_open(x, mode, first, x->t->n, err);
+	}
+	for (unsigned mode = 0; mode < MTS_MODES && !ret; mode++)
+		if (mode != MTS_RECOMPUTE && x->server[mode] && x->server[MTS_RECOMPUTE])
+			compare_served(x, mode);
+	return ret;
 }
 
 /* ---- set-up ---- */
@@ -272,12 +290,21 @@ static uint64_t amount(const struct mts_amount *a, uint64_t footprint)
 }
 
 /* Room for all users' windows and, beside them, for those in flight. */
-static uint64_t all_pages(const struct run *x)
+static uint64_t all_pages(const struct mts_run *x)
 {
-	return x->t->footprint_pages + (uint64_t)x->t->largest_window * x->o->inflight;
+	unsigned leases = 2 * MTS_STEPS * x->o->batch;
+
+	return x->t->footprint_pages +
+	       (uint64_t)x->t->largest_window * (x->o->inflight < leases ? x->o->inflight : leases);
 }
 
-static int open_mode(struct run *x, enum mts_mode mode, struct mts_model *model,
+/* Whether every score is kept, to be compared with recompute's. */
+static bool compares(const struct mts_replay_options *o)
+{
+	return o->modes & 1u << MTS_RECOMPUTE;
+}
+
+static int open_mode(struct mts_run *x, enum mts_mode mode, struct mts_model *model,
 		     struct mts_weights *weights, uint64_t page_bytes, struct mts_error *err)
 {
 	struct mts_server_config cfg = {
@@ -307,9 +334,14 @@ static int open_mode(struct run *x, enum mts_mode mode, struct mts_model *model,
 		cfg.host_bytes = x->out->host_bytes;
 	x->out->mode[mode].warm_ns = calloc(x->out->segments, sizeof(uint64_t));
 	x->out->mode[mode].segment_hit = calloc(x->out->segments, sizeof(struct mts_hits));
-	x->scores[mode] = calloc((x->t->n / x->out->segments + 1) * score_floats(x) + 1,
-				 sizeof(float));
-	if (!x->out->mode[mode].warm_ns || !x->out->mode[mode].segment_hit || !x->scores[mode]) {
+	if (!x->ticket[0].scores)
+		x->scores[mode] = calloc((x->t->n / x->out->segments + 1) *
+					 mts_run_score_floats(x) + 1, sizeof(float));
+	if (x->o->open_loop && compares(x->o))
+		x->served[mode] = calloc(x->t->n, sizeof(bool));
+	if (!x->out->mode[mode].warm_ns || !x->out->mode[mode].segment_hit ||
+	    (!x->ticket[0].scores && !x->scores[mode]) ||
+	    (x->o->open_loop && compares(x->o) && !x->served[mode])) {
 		mts_error_set(err, "no memory for the scores of a segment");
 		return -ENOMEM;
 	}
@@ -317,7 +349,7 @@ static int open_mode(struct run *x, enum mts_mode mode, struct mts_model *model,
 	return mts_server_open_on(&cfg, x->dev, model, weights, &x->server[mode], err);
 }
 
-static int open_tickets(struct run *x, struct mts_error *err)
+static int open_tickets(struct mts_run *x, struct mts_error *err)
 {
 	unsigned n = x->o->inflight;
 	bool ok;
@@ -329,6 +361,10 @@ static int open_tickets(struct run *x, struct mts_error *err)
 		x->ticket[i].events = calloc(x->c->max_history, sizeof(struct mts_event));
 		x->ticket[i].candidates = calloc(x->t->max_candidates + 1, sizeof(uint32_t));
 		ok = x->ticket[i].events && x->ticket[i].candidates;
+		if (x->o->open_loop && !compares(x->o)) {
+			x->ticket[i].scores = calloc(mts_run_score_floats(x) + 1, sizeof(float));
+			ok &= x->ticket[i].scores != NULL;
+		}
 		x->free_ticket[x->free_tickets++] = i;
 	}
 	if (ok)
@@ -337,15 +373,17 @@ static int open_tickets(struct run *x, struct mts_error *err)
 	return -ENOMEM;
 }
 
-static void close_all(struct run *x)
+static void close_all(struct mts_run *x)
 {
 	for (unsigned m = 0; m < MTS_MODES; m++) {
 		mts_server_close(x->server[m]);
 		free(x->scores[m]);
+		free(x->served[m]);
 	}
 	for (unsigned i = 0; x->ticket && i < x->o->inflight; i++) {
 		free(x->ticket[i].events);
 		free(x->ticket[i].candidates);
+		free(x->ticket[i].scores);
 	}
 	free(x->ticket);
 	free(x->free_ticket);
@@ -355,7 +393,7 @@ static void close_all(struct run *x)
  * Until the host tier has all its memory: threads that populate it would take time from whichever
  * mode runs first.
  */
-static void wait_for_host(struct run *x)
+static void wait_for_host(struct mts_run *x)
 {
 	const struct timespec tick = { .tv_nsec = 1000 * 1000 };
 	struct mts_server *s = x->server[MTS_HIERARCHICAL];
@@ -367,7 +405,7 @@ static void wait_for_host(struct run *x)
 		nanosleep(&tick, NULL);
 }
 
-static int run_modes(struct run *x, struct mts_model *model, struct mts_weights *weights,
+static int run_modes(struct mts_run *x, struct mts_model *model, struct mts_weights *weights,
 		     struct mts_error *err)
 {
 	uint64_t page_bytes = x->o->page_tokens *
@@ -390,7 +428,9 @@ static int run_modes(struct run *x, struct mts_model *model, struct mts_weights 
 			ret = open_mode(x, m, model, weights, page_bytes, err);
 	if (!ret)
 		wait_for_host(x);
-	for (unsigned s = 0; s < x->out->segments && !ret; s++)
+	if (!ret && x->o->open_loop)
+		ret = run_open(x, err);
+	for (unsigned s = 0; s < x->out->segments && !ret && !x->o->open_loop; s++)
 		ret = run_segment(x, s, err);
 	for (unsigned m = 0; m < MTS_MODES && !ret; m++)
 		if (x->server[m]) {
@@ -426,13 +466,13 @@ static unsigned larger(unsigned a, unsigned b)
 int mts_replay_run(const struct mts_replay_options *o, const struct mts_replay_trace *t,
 		   struct mts_model *m, struct mts_replay_result *out, struct mts_error *err)
 {
-	struct run x = { .o = o, .t = t, .c = mts_model_get_config(m), .out = out };
+	struct mts_run x = { .o = o, .t = t, .c = mts_model_get_config(m), .out = out };
 	unsigned rows = larger(o->step_tokens, o->recompute_step_tokens);
 	struct mts_weights *weights;
 	int ret;
 
 	memset(out, 0, sizeof(*out));
-	out->segments = o->segments < t->n ? o->segments : (unsigned)t->n;
+	out->segments = o->open_loop ? 1 : o->segments < t->n ? o->segments : (unsigned)t->n;
 	ret = open_device(o, &x.dev, err);
 	if (ret)
 		return ret;

@@ -42,6 +42,24 @@ succeeds "the nil device" "${replay[@]}" --requests 200 --device nil
 succeeds "the nil device beside more host memory than there is" \
 	"${replay[@]}" --requests 200 --device nil --arena none --host-mem 4096GiB
 
+# --- open loop -----------------------------------------------------------------------------------
+
+succeeds "open loop: the same bits at random times" \
+	"${replay[@]}" --open-loop --rate 2000 --warmup 50 --requests 250 --device-mem 15% --modes recompute,hierarchical \
+	--require 'max_abs_score_diff <= 0' --require 'modes.hierarchical.open_loop.classes.host_hit.requests >= 1' \
+	--require 'modes.hierarchical.open_loop.classes.first_visit.requests >= 1' \
+	--require 'modes.hierarchical.open_loop.offered >= 60'
+succeeds "open loop: the trace's times, deadlines no device can meet" \
+	"${replay[@]}" --open-loop --speedup 100000 --deadline-ms 1 --requests 400 --device-mem 15% \
+	--modes recompute,hierarchical --require 'max_abs_score_diff <= 0' \
+	--require 'modes.recompute.open_loop.refused >= 1'
+succeeds "open loop: more than the queue takes" \
+	"${replay[@]}" --open-loop --rate 1000000 --inflight 4 --requests 400 --device-mem 15% \
+	--require 'modes.hierarchical.open_loop.turned_away >= 1'
+succeeds "open loop: the nil device" "${replay[@]}" --open-loop --rate 5000 --requests 200 --device nil
+refused "open loop without a rate" 64 "either --rate R or --speedup X" "${replay[@]}" --open-loop
+refused "rate without open loop" 64 "only with --open-loop" "${replay[@]}" --rate 5
+
 succeeds "JSON with its names" bash -c "
 	'$mtserve' replay --model '$model' --trace '$trace' --requests 100 --json '$scratch/out.json' >/dev/null &&
 	for name in device model trace modes recompute device_only hierarchical unbounded requests seconds \
