@@ -59,7 +59,7 @@ void stream_model_make(void)
 	struct mts_model_config c;
 	struct mts_error err = { "" };
 
-	snprintf(stream_model, sizeof(stream_model), "stream-%d.safetensors", (int)getpid());
+	snprintf(stream_model, sizeof(stream_model), "/tmp/mtserve-stream-%d.safetensors", (int)getpid());
 	if (mts_preset_config("tiny", &o, &c, &err) ||
 	    mts_model_generate(&c, MTS_F32, 3, stream_model, &err)) {
 		fprintf(stderr, "%s\n", err.text);

@@ -7,6 +7,7 @@
  * shortest list of operations that still fails is printed beside the seed.
  *
  *   MTS_SEED=N        another first seed        MTS_STEPS=N   more steps (default 8000 per variant)
+ *   MTS_SHRINK=0      do not look for the shortest list
  */
 #include <check.h>
 #include <errno.h>
@@ -523,8 +524,8 @@ static void shrink(struct run *r)
 
 	less.op = malloc(r->n * sizeof(*less.op));
 	less.all = false;
-	for (uint32_t cut = r->n / 2; cut && tries < 3000; cut /= 2)
-		for (uint32_t from = 0; from < r->n && tries < 3000; tries++) {
+	for (uint32_t cut = r->n / 2; cut && tries < 1000; cut /= 2)
+		for (uint32_t from = 0; from < r->n && tries < 1000; tries++) {
 			uint32_t n = cut < r->n - from ? cut : r->n - from;
 
 			memcpy(less.op, r->op, from * sizeof(*r->op));
@@ -546,7 +547,7 @@ static void report(struct run *r)
 	size_t at = 0;
 
 	memcpy(first, verdict->text, sizeof(first));
-	if (verdict->whole)
+	if (verdict->whole || !setting("MTS_SHRINK", 1))
 		ck_abort_msg("%s, seed %llu: %s", r->v->name, (unsigned long long)r->seed, first);
 	r->n = verdict->at + 1 < r->n ? verdict->at + 1 : r->n;
 	shrink(r);
