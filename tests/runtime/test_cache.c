@@ -811,6 +811,33 @@ START_TEST(a_request_waits_for_a_prefetch)
 }
 END_TEST
 
+/* Between reserve and onload others are served, and want the host's room. */
+START_TEST(host_content_under_a_lease_stays)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct holding *k = &w->holding[0];
+
+	open_world(w, 22, 12, 8);
+	serve(w, 0, 40);
+	settle(w);
+	mts_device_cut(w->tier, mts_user_find(w->tier, 0), 0);
+	k->h.flags = 0;
+	k->version = w->tier->cfg.version[1];
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &k->h, &k->lease), 0);
+	ck_assert_uint_eq(k->lease->match.host_tokens, 40);
+	serve(w, 1, 90);
+	settle(w);
+	onload(w, k);
+	settle(w);
+	ck_assert_int_eq(layers_arrived(w, k), 0);
+	check_or_write(w, k, 0, 40, false, "cached");
+	mts_tier_release(w->tier, k->lease);
+	k->lease = NULL;
+	close_world(w);
+	free(w);
+}
+END_TEST
+
 START_TEST(a_failed_prefetch_gives_its_pages_back)
 {
 	struct world *w = malloc(sizeof(*w));
@@ -1015,6 +1042,7 @@ int main(void)
 	tcase_add_test(c, versions_do_not_see_each_other);
 	tcase_add_test(c, an_edit_that_is_taken_back);
 	tcase_add_test(c, a_request_waits_for_a_prefetch);
+	tcase_add_test(c, host_content_under_a_lease_stays);
 	tcase_add_test(c, a_failed_prefetch_gives_its_pages_back);
 	tcase_add_test(c, host_never_drops_the_prefix_of_a_suffix);
 	tcase_add_test(c, a_shorter_or_other_history_stays_inside_the_page_table);
