@@ -39,8 +39,9 @@ succeeds "the same bits with a host tier that is too small" \
 	--require 'modes.hierarchical.lost_tokens >= 1'
 succeeds "one mode alone" "${replay[@]}" --requests 50 --modes hierarchical
 succeeds "the nil device" "${replay[@]}" --requests 200 --device nil
+twice_kib=$(($(awk '/^MemTotal/{print $2}' /proc/meminfo) * 2))
 succeeds "the nil device beside more host memory than there is" \
-	"${replay[@]}" --requests 200 --device nil --arena none --host-mem 4096GiB
+	"${replay[@]}" --requests 200 --device nil --arena none --host-mem "${twice_kib}K"
 
 # --- open loop -----------------------------------------------------------------------------------
 
