@@ -182,7 +182,7 @@ int mts_tier_reserve(struct mts_tier *t, const struct mts_history *h, struct mts
 	}
 	l->history = *h;
 	l->match = m;
-	mts_device_use(t, u);
+	mts_device_use(t, u, false);
 	mts_host_use(t, u);
 	*out = l;
 	return 0;
@@ -280,13 +280,12 @@ void mts_tier_abandon(struct mts_tier *t, struct mts_lease *l)
 int mts_tier_session_end(struct mts_tier *t, uint64_t user)
 {
 	struct mts_user *u = mts_user_find(t, user);
+	uint64_t now = mts_tier_now(t);
 
 	if (!u || !t->policy->session_end)
 		return 0;
-	if (u->on_device)
-		t->policy->session_end(t->dev_policy, &u->dev_node);
-	if (u->on_host)
-		t->policy->session_end(t->host_policy, &u->host_node);
+	t->policy->session_end(t->dev_policy, &u->dev_node, now);
+	t->policy->session_end(t->host_policy, &u->host_node, now);
 	return 0;
 }
 
@@ -297,15 +296,19 @@ int mts_tier_prefetch(struct mts_tier *t, uint64_t user)
 	uint32_t need;
 	int err;
 
-	if (!u || u->lease || u->load || u->host_len <= u->dev_len)
+	if (!u || u->lease || u->load)
 		return 0;
+	if (u->host_len <= u->dev_len) {
+		mts_device_use(t, u, true);
+		return 0;
+	}
 	need = mts_pages_for(t, u->host_len);
 	if (need - u->dev_pages > mts_device_free(t))
 		return -EAGAIN;
 	err = mts_device_grow(t, u, need);
 	if (!err) {
 		err = mts_load_start(t, u, u->host_len, u->host_tail, MTS_PREFETCH, 0, NULL);
-		mts_device_use(t, u);
+		mts_device_use(t, u, true);
 		if (err)
 			mts_device_cut(t, u, u->dev_len);
 	}

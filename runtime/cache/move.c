@@ -250,7 +250,8 @@ static void writeback_publish(struct mts_tier *t, struct mts_user *u, struct mts
 	}
 	u->host_len = m->to;
 	u->host_tail = m->tail;
-	mts_host_use(t, u);
+	if (!u->on_host) /* else the request has told it */
+		mts_host_use(t, u);
 }
 
 static int writeback_counted(struct mts_tier *t, struct mts_user *u)

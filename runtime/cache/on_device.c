@@ -36,9 +36,10 @@ void mts_page_unref(struct mts_tier *t, uint32_t page)
 	t->n.device_pages_used--;
 }
 
-void mts_device_use(struct mts_tier *t, struct mts_user *u)
+void mts_device_use(struct mts_tier *t, struct mts_user *u, bool expected)
 {
-	const struct mts_policy_use use = { mts_tier_now(t), u->dev_len };
+	const struct mts_policy_use use = { mts_tier_now(t),
+					    u->dev_pages * t->kv.layout.page_tokens, expected };
 
 	if (!u->dev_pages)
 		return;

@@ -46,7 +46,7 @@ static size_t extent_bytes(const struct mts_tier *t, const struct mts_host_exten
 
 void mts_host_use(struct mts_tier *t, struct mts_user *u)
 {
-	const struct mts_policy_use use = { mts_tier_now(t), u->host_len };
+	const struct mts_policy_use use = { mts_tier_now(t), u->host_len, false };
 
 	if (!u->host_pages || t->endless_host)
 		return;

@@ -5,7 +5,8 @@
 
 #include "cache/policy.h"
 
-const struct mts_policy *const mts_policies[] = { &mts_policy_lru, NULL };
+const struct mts_policy *const mts_policies[] = { &mts_policy_lru, &mts_policy_s3fifo,
+						     &mts_policy_gdsf, NULL };
 
 const struct mts_policy *mts_policy_find(const char *name)
 {
@@ -17,5 +18,5 @@ const struct mts_policy *mts_policy_find(const char *name)
 
 const char *mts_policy_names(void)
 {
-	return "lru";
+	return "lru, s3fifo, gdsf";
 }

@@ -4,7 +4,8 @@
  *
  *   use(n):     move n to the front
  *   victim():   the last; then towards the front
- *   session_end(n): move n to the back: nobody is less likely to be used next
+ *
+ * It takes no hints: it is the bar that the others are measured by.
  *
  * O(1) each. Floor: cache; called by tier.c through the table.
  */
@@ -58,14 +59,6 @@ static struct mts_policy_node *lru_victim(void *state, struct mts_policy_node *a
 	return after ? TAILQ_PREV(after, lru_list, link) : TAILQ_LAST(list, lru_list);
 }
 
-static void lru_session_end(void *state, struct mts_policy_node *n)
-{
-	struct lru_list *list = state;
-
-	lru_remove(state, n);
-	TAILQ_INSERT_TAIL(list, n, link);
-}
-
 const struct mts_policy mts_policy_lru = {
 	.name = "lru",
 	.open = lru_open,
@@ -74,5 +67,4 @@ const struct mts_policy mts_policy_lru = {
 	.use = lru_use,
 	.remove = lru_remove,
 	.victim = lru_victim,
-	.session_end = lru_session_end,
 };

@@ -172,7 +172,8 @@ void mts_page_unref(struct mts_tier *t, uint32_t page);
 void mts_device_cut(struct mts_tier *t, struct mts_user *u, uint32_t len);
 /* Finds pages so that u has `pages`, evicting others: 0, -EAGAIN. */
 int mts_device_grow(struct mts_tier *t, struct mts_user *u, uint32_t pages);
-void mts_device_use(struct mts_tier *t, struct mts_user *u);
+/* Tells the policy. expected: the user is about to ask, and has not yet. */
+void mts_device_use(struct mts_tier *t, struct mts_user *u, bool expected);
 
 /* on_host.c: the host side */
 /* Takes over what the arena has populated meanwhile: 0, or -errno of the device, for good. */
