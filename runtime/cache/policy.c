@@ -6,7 +6,7 @@
 #include "cache/policy.h"
 
 const struct mts_policy *const mts_policies[] = { &mts_policy_lru, &mts_policy_s3fifo,
-						     &mts_policy_gdsf, NULL };
+						     &mts_policy_gdsf, &mts_policy_locality, NULL };
 
 const struct mts_policy *mts_policy_find(const char *name)
 {
@@ -18,5 +18,5 @@ const struct mts_policy *mts_policy_find(const char *name)
 
 const char *mts_policy_names(void)
 {
-	return "lru, s3fifo, gdsf";
+	return "lru, s3fifo, gdsf, locality";
 }

@@ -54,6 +54,7 @@ struct mts_policy {
 extern const struct mts_policy mts_policy_lru;
 extern const struct mts_policy mts_policy_s3fifo;
 extern const struct mts_policy mts_policy_gdsf;
+extern const struct mts_policy mts_policy_locality;
 
 /* policy.c: all of them, ended by NULL; the one of that name, or NULL; their names for a message. */
 extern const struct mts_policy *const mts_policies[];
