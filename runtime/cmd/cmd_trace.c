@@ -9,11 +9,12 @@
 #include <string.h>
 
 static const char usage[] =
-	"Usage: mtserve trace gen|import|stat [OPTION...]\n"
+	"Usage: mtserve trace gen|import|hints|stat [OPTION...]\n"
 	"Make and describe request traces.\n"
 	"\n"
 	"  gen     generate a trace of short-video or shop users\n"
 	"  import  make a trace from a public log of events\n"
+	"  hints   add session ends to a trace that lacks them\n"
 	"  stat    describe a trace: users, histories, sessions, footprint\n"
 	"\n"
 	"mtserve trace COMMAND --help tells more.\n";
@@ -25,6 +26,7 @@ static const struct {
 } commands[] = {
 	{ "gen", (char[]){ "mtserve trace gen" }, mts_cmd_trace_gen },
 	{ "import", (char[]){ "mtserve trace import" }, mts_cmd_trace_import },
+	{ "hints", (char[]){ "mtserve trace hints" }, mts_cmd_trace_hints },
 	{ "stat", (char[]){ "mtserve trace stat" }, mts_cmd_trace_stat },
 };
 

@@ -10,6 +10,7 @@
 /* Sub-commands; argv[0] is the name to show in messages. */
 int mts_cmd_trace_gen(int argc, char **argv);
 int mts_cmd_trace_import(int argc, char **argv);
+int mts_cmd_trace_hints(int argc, char **argv);
 int mts_cmd_trace_stat(int argc, char **argv);
 
 #endif

@@ -223,6 +223,27 @@ int mts_import(const struct mts_import_options *options, const char *const *file
 	       const char *requests, const char *events, struct mts_import_result *result,
 	       struct mts_error *err);
 
+/* --- Telling session ends (trace_hints.c) --- */
+
+struct mts_hints_options {
+	double reliability;	 /* share of the ends that are told, 0 to 1 */
+	uint64_t session_gap_ms; /* a longer silence ends a session; so does the trace's end */
+	uint64_t after_ms;	 /* told so long after the session's last request; at most the gap */
+	uint64_t seed;		 /* of which ends are left out */
+};
+
+struct mts_hints_result {
+	uint64_t requests, sessions, hints;
+};
+
+/*
+ * Copies a request file, which is read twice, to `output` ("-": standard output) with a row `end`
+ * for each session's end; rows that carry hints already stay. Memory grows with users, and by a bit
+ * a request.
+ */
+int mts_trace_hints(const struct mts_hints_options *options, const char *path, const char *output,
+		    struct mts_hints_result *result, struct mts_error *err);
+
 /* --- Describing (trace_stat.c) --- */
 
 struct mts_stat_options {

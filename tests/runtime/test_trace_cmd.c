@@ -65,7 +65,7 @@ static void expect_empty(const char *name)
 static const struct {
 	const char *line, *message;
 } usage[] = {
-	{ "", "Usage: mtserve trace gen|import|stat" },
+	{ "", "Usage: mtserve trace gen|import|hints|stat" },
 	{ "frobnicate", "unknown command \"frobnicate\"" },
 	{ "gen", "no output, expected -o FILE" },
 	{ "gen -o - --colour", "unrecognized option '--colour'" },

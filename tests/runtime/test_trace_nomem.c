@@ -85,6 +85,14 @@ static int import(struct mts_error *err)
 	return mts_import(&o, &file, 1, "/dev/null", "/dev/null", &result, err);
 }
 
+static int hints(struct mts_error *err)
+{
+	const struct mts_hints_options o = { .reliability = 1, .session_gap_ms = 1000 };
+	struct mts_hints_result result;
+
+	return mts_trace_hints(&o, test_path("requests"), "/dev/null", &result, err);
+}
+
 /* Enough users that the hash table is enlarged on the way. */
 static void write_inputs(void)
 {
@@ -109,7 +117,7 @@ static void write_inputs(void)
 static const struct {
 	int (*run)(struct mts_error *err);
 	long at_least; /* allocations that must have been reached */
-} tools[] = { { generate, 20 }, { describe, 400 }, { load_events, 400 }, { import, 400 } };
+} tools[] = { { generate, 20 }, { describe, 400 }, { load_events, 400 }, { import, 400 }, { hints, 800 } };
 
 START_TEST(every_allocation)
 {
