@@ -207,6 +207,7 @@ static void show_progress(uint64_t done, uint64_t all)
 
 static int take_model(struct arguments *a, struct mts_error *err)
 {
+	enum mts_dtype kv = a->kv_f32 ? MTS_F32 : MTS_BF16;
 	const struct mts_model_config *c;
 	struct mts_model *m;
 	int ret = mts_model_open(a->model, &m, err);
@@ -214,7 +215,7 @@ static int take_model(struct arguments *a, struct mts_error *err)
 	if (ret)
 		return ret;
 	c = mts_model_get_config(m);
-	a->o.bytes_per_token = (uint64_t)c->layers * c->heads * (c->dq + c->dv) * (a->kv_f32 ? 4 : 2);
+	a->o.bytes_per_token = mts_model_token_bytes(c, kv);
 	if (!a->o.max_history) {
 		a->o.max_history = c->max_history;
 		a->o.slide = a->o.slide ? a->o.slide : c->slide;
