@@ -94,6 +94,7 @@ struct mts_server_config {
 	uint32_t queue;         /* requests that may be in the server at once, default 1024 */
 	double link_gbps;       /* cpu, nil: pace of copies, 0 = full speed */
 	double copy_us;         /* cpu, nil: fixed cost of a copy */
+	const char *policy;     /* who gives way: "locality" (default), "lru", "s3fifo", "gdsf" */
 };
 
 #define MTS_REPLY_FIRST_VISIT  1u /* nothing was known of the user */
@@ -204,6 +205,7 @@ struct mts_tier_config {
 	uint32_t leases;        /* held at once, default 64 */
 	uint32_t no_cache;
 	double link_gbps, copy_us;
+	const char *policy;     /* as in struct mts_server_config */
 };
 
 /* What a lookup found and a lease holds. */

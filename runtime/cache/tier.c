@@ -130,6 +130,15 @@ static int open_parts(struct mts_tier *t, const struct mts_transfer_config *ring
 	return ret;
 }
 
+static int choose_policy(const char *name, const struct mts_policy **out, struct mts_error *err)
+{
+	*out = name ? mts_policy_find(name) : &mts_policy_locality;
+	if (*out)
+		return 0;
+	mts_error_set(err, "policy \"%s\": expected one of %s", name, mts_policy_names());
+	return -EINVAL;
+}
+
 int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
 		     const struct mts_policy *policy, const struct mts_transfer_config *rings,
 		     struct mts_tier **out, struct mts_error *err)
@@ -137,6 +146,8 @@ int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,
 	struct mts_tier *t;
 	int ret = check_config(cfg, err);
 
+	if (!ret && !policy)
+		ret = choose_policy(cfg->policy, &policy, err);
 	if (ret)
 		return ret;
 	t = calloc(1, sizeof(*t));
@@ -190,7 +201,7 @@ int mts_tier_open(const struct mts_tier_config *cfg, struct mts_tier **out, stru
 	ret = ops->open(&dc, &dev, err);
 	if (ret)
 		return ret;
-	ret = mts_tier_open_on(cfg, dev, &mts_policy_lru, NULL, out, err);
+	ret = mts_tier_open_on(cfg, dev, NULL, NULL, out, err);
 	if (ret)
 		ops->close(dev);
 	else

@@ -206,7 +206,8 @@ int mts_tier_guess(struct mts_tier *t, const struct mts_history *h, struct mts_m
 void mts_lease_move_done(struct mts_tier *t, struct mts_lease *l);
 
 /*
- * tier.c: opens a tier on a device the caller owns and that outlives it. rings: NULL, or what should
+ * tier.c: opens a tier on a device the caller owns and that outlives it. policy: NULL, or instead of
+ * the one that cfg names. rings: NULL, or what should
  * differ from the defaults (its device is ignored).
  */
 int mts_tier_open_on(const struct mts_tier_config *cfg, struct mts_device *dev,

@@ -42,6 +42,7 @@ enum {
 	KEY_DEADLINE,
 	KEY_WARMUP,
 	KEY_PLOT,
+	KEY_POLICY,
 };
 
 static const struct argp_option options[] = {
@@ -64,6 +65,8 @@ static const struct argp_option options[] = {
 	{ "modes", KEY_MODES, "LIST", 0,
 	  "Of recompute, device_only, hierarchical, unbounded; default all", 3 },
 	{ "kv-dtype", KEY_KV, "TYPE", 0, "K/V stored as bf16 (default) or f32", 3 },
+	{ "policy", KEY_POLICY, "NAME", 0,
+	  "Who gives way: locality (default), lru, s3fifo or gdsf", 3 },
 	{ "page-tokens", KEY_PAGE, "N", 0, "Tokens in a page: 16, 32, 64 (default) or 128", 3 },
 	{ "batch", KEY_BATCH, "N", 0, "Users in a pass; default 8", 3 },
 	{ "step-tokens", KEY_STEP, "N", 0, "Rows in a pass; default 2048", 3 },
@@ -124,6 +127,12 @@ static error_t parse_memory(int key, char *arg, struct argp_state *state,
 		return 0;
 	case KEY_ARENA:
 		o->arena = arg;
+		return 0;
+	case KEY_POLICY:
+		if (!mts_policy_find(arg))
+			argp_error(state, "--policy is \"%s\", expected one of %s", arg,
+				   mts_policy_names());
+		o->policy = arg;
 		return 0;
 	case KEY_NODE:
 		o->node = (int)mts_arg_u64(state, "node", arg, 0, 1023);

@@ -22,7 +22,7 @@ enum mts_mode { MTS_RECOMPUTE, MTS_DEVICE_ONLY, MTS_HIERARCHICAL, MTS_UNBOUNDED,
 extern const char *const mts_mode_names[MTS_MODES];
 
 struct mts_replay_options {
-	const char *trace, *events, *model, *device, *json, *arena;
+	const char *trace, *events, *model, *device, *json, *arena, *policy;
 	struct mts_amount device_mem, host_mem;
 	unsigned modes; /* bit set of enum mts_mode */
 	unsigned threads, page_tokens, batch, step_tokens, inflight, segments, recompute_batch,

@@ -315,6 +315,7 @@ static int open_mode(struct mts_run *x, enum mts_mode mode, struct mts_model *mo
 		.kv_bf16 = x->o->kv_bf16,
 		.device_bytes = x->out->device_bytes,
 		.arena = x->o->arena,
+		.policy = x->o->policy,
 		.node = x->o->node,
 		.queue = x->o->inflight + 64, /* and hints */
 	};

@@ -108,11 +108,12 @@ static int open_tier(struct mts_server *s, struct mts_error *err)
 		.node = s->cfg.node,
 		.leases = 2 * MTS_STEPS * s->cfg.batch,
 		.no_cache = s->cfg.no_cache,
+		.policy = s->cfg.policy,
 	};
 	int ret;
 
 	make_version(s, tc.version);
-	ret = mts_tier_open_on(&tc, s->dev, &mts_policy_lru, NULL, &s->tier, err);
+	ret = mts_tier_open_on(&tc, s->dev, NULL, NULL, &s->tier, err);
 	if (!ret && s->tier->transfer)
 		mts_transfer_notify(s->tier->transfer, ring, s);
 	return ret;
