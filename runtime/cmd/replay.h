@@ -129,6 +129,7 @@ struct mts_replay_result {
 	struct mts_server_info info; /* of the last mode opened */
 	struct mts_server_info host; /* of the mode with a host tier, if it ran */
 	uint64_t device_bytes, host_bytes, footprint_bytes;
+	uint64_t *rss; /* [segments] resident memory of the process at the end of each */
 	bool any_diff; /* recompute ran beside another mode */
 };
 

@@ -271,6 +271,18 @@ static json_t *mode_json(const struct mts_replay_options *options, const struct 
 	return o;
 }
 
+/* Of the process after each segment, and how much it grew over the second half of the run. */
+static void set_memory(json_t *top, const struct mts_replay_result *r)
+{
+	uint64_t half = r->rss[(r->segments - 1) / 2], end = r->rss[r->segments - 1];
+	json_t *list = json_array();
+
+	for (unsigned s = 0; s < r->segments; s++)
+		json_array_append_new(list, json_real((double)r->rss[s] / 1048576.0));
+	json_object_set_new(top, "rss_mib", list);
+	json_object_set_new(top, "rss_growth_mib", json_real(((double)end - (double)half) / 1048576.0));
+}
+
 static void set_ratio(json_t *top, const char *name, struct mts_ratio r)
 {
 	static const char *const suffix[3] = { "", "_min", "_max" };
@@ -305,6 +317,7 @@ json_t *mts_replay_json(const struct mts_replay_options *o, const struct mts_rep
 		"arena_note", r->host.arena_note, "modes", modes);
 	if (!top)
 		return NULL;
+	set_memory(top, r);
 	set_ratio(top, "speedup_vs_recompute", mts_replay_ratio(r, MTS_RECOMPUTE, MTS_HIERARCHICAL));
 	set_ratio(top, "share_of_unbounded", mts_replay_ratio(r, MTS_UNBOUNDED, MTS_HIERARCHICAL));
 	/* Infinite (a NaN on one side only) has no JSON number: the largest one stands for it. */

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cmd/replay_run.h"
 #include "error.h"
@@ -217,6 +218,19 @@ void mts_run_compare(const struct mts_run *x, enum mts_mode mode, size_t i)
 	}
 }
 
+static uint64_t resident_bytes(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	unsigned long pages = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*u %lu", &pages) != 1)
+		pages = 0;
+	fclose(f);
+	return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static int run_segment(struct mts_run *x, unsigned s, struct mts_error *err)
 {
 	int ret = 0;
@@ -231,6 +245,7 @@ static int run_segment(struct mts_run *x, unsigned s, struct mts_error *err)
 		if (x->server[mode])
 			ret = serve_segment(x, mode, s, err);
 	}
+	x->out->rss[s] = resident_bytes();
 	if (!x->server[MTS_RECOMPUTE] || ret)
 		return ret;
 	for (unsigned mode = 0; mode < MTS_MODES; mode++)
@@ -474,6 +489,11 @@ int mts_replay_run(const struct mts_replay_options *o, const struct mts_replay_t
 
 	memset(out, 0, sizeof(*out));
 	out->segments = o->open_loop ? 1 : o->segments < t->n ? o->segments : (unsigned)t->n;
+	out->rss = calloc(out->segments, sizeof(*out->rss));
+	if (!out->rss) {
+		mts_error_set(err, "no memory for %u segments", out->segments);
+		return -ENOMEM;
+	}
 	ret = open_device(o, &x.dev, err);
 	if (ret)
 		return ret;
@@ -490,6 +510,7 @@ int mts_replay_run(const struct mts_replay_options *o, const struct mts_replay_t
 
 void mts_replay_result_free(struct mts_replay_result *r)
 {
+	free(r->rss);
 	for (unsigned m = 0; m < MTS_MODES; m++) {
 		free(r->mode[m].warm_ns);
 		free(r->mode[m].segment_hit);
