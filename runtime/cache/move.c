@@ -16,20 +16,29 @@
 
 #include "cache/tier.h"
 
-static void move_free(struct mts_move *m)
+/* A move and its arrays in one piece of memory; free() takes it back. */
+static struct mts_move *move_alloc(const struct mts_tier *t, uint32_t pages)
 {
-	free(m->dev_page);
-	free(m->slot);
-	free(m->segment);
-	free(m);
+	/* Every page its own pair of segments at worst, in every layer. */
+	size_t segments = (size_t)(pages + 1) * t->kv.layout.layers;
+	struct mts_move *m = malloc(sizeof(*m) + segments * sizeof(*m->segment) +
+				    pages * (sizeof(*m->slot) + sizeof(*m->dev_page)));
+
+	if (!m)
+		return NULL;
+	*m = (struct mts_move){ .pages = pages };
+	m->segment = (struct mts_segment *)(m + 1);
+	m->slot = (struct mts_slot *)(m->segment + segments);
+	m->dev_page = (uint32_t *)(m->slot + pages);
+	return m;
 }
 
 /* Takes the references that keep pages and extents in place until the move is over. */
 static struct mts_move *move_new(struct mts_tier *t, struct mts_user *u, enum mts_move_kind kind,
 				 uint32_t from, uint32_t to)
 {
-	struct mts_move *m = calloc(1, sizeof(*m));
-	uint32_t T = t->kv.layout.page_tokens;
+	uint32_t first = from / t->kv.layout.page_tokens;
+	struct mts_move *m = move_alloc(t, mts_pages_for(t, to) - first);
 
 	if (!m)
 		return NULL;
@@ -39,16 +48,7 @@ static struct mts_move *move_new(struct mts_tier *t, struct mts_user *u, enum mt
 	m->dev_epoch = u->dev_epoch;
 	m->from = from;
 	m->to = to;
-	m->first_page = from / T;
-	m->pages = mts_pages_for(t, to) - m->first_page;
-	m->dev_page = malloc(m->pages * sizeof(*m->dev_page));
-	m->slot = malloc(m->pages * sizeof(*m->slot));
-	/* Every page its own pair of segments at worst, in every layer. */
-	m->segment = malloc((size_t)(m->pages + 1) * t->kv.layout.layers * sizeof(*m->segment));
-	if (!m->dev_page || !m->slot || !m->segment) {
-		move_free(m);
-		return NULL;
-	}
+	m->first_page = first;
 	for (uint32_t i = 0; i < m->pages && !t->lengths; i++)
 		m->dev_page[i] = u->dev_page[m->first_page + i];
 	return m;
@@ -70,7 +70,7 @@ static void move_let_go(struct mts_tier *t, struct mts_move *m)
 		mts_page_unref(t, m->dev_page[i]);
 		mts_host_unref(t, m->slot[i].extent);
 	}
-	move_free(m);
+	free(m);
 }
 
 static void set_segment(const struct mts_move *m, struct mts_segment *s, char *dev, char *host,
@@ -182,7 +182,7 @@ int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t upto, uint64
 	m->pending = t->kv.layout.layers;
 	err = submit_load(t, m, cls, deadline_ns, lease ? lease->gates : NULL);
 	if (err) {
-		move_free(m);
+		free(m);
 		return err;
 	}
 	move_hold(t, m);
@@ -271,7 +271,7 @@ static int writeback_counted(struct mts_tier *t, struct mts_user *u)
 	err = mts_host_slots(t, u, m->pages, m->slot);
 	if (!err)
 		writeback_publish(t, u, m);
-	move_free(m);
+	free(m);
 	return err;
 }
 
@@ -288,7 +288,7 @@ static int writeback_start(struct mts_tier *t, struct mts_user *u)
 		return -ENOMEM;
 	err = mts_host_slots(t, u, m->pages, m->slot);
 	if (err) {
-		move_free(m);
+		free(m);
 		return err;
 	}
 	m->tail = u->dev_tail;
@@ -296,7 +296,7 @@ static int writeback_start(struct mts_tier *t, struct mts_user *u)
 	err = submit_writeback(t, m);
 	if (err) {
 		free_slots(t, u, m);
-		move_free(m);
+		free(m);
 		return err;
 	}
 	move_hold(t, m);

@@ -287,9 +287,6 @@ static void drop_moves(struct mts_tier *t)
 		TAILQ_REMOVE(&t->moves, m, link);
 		for (uint32_t i = 0; i < m->pages; i++)
 			mts_host_unref(t, m->slot[i].extent);
-		free(m->dev_page);
-		free(m->slot);
-		free(m->segment);
 		free(m);
 	}
 }

@@ -147,6 +147,9 @@ struct mts_tier {
 	struct mts_counters n;
 };
 
+/* Users whose entries are fetched ahead together. */
+#define MTS_EXPECT 32u
+
 /* Most write-backs under way at once; the rest waits in the dirty list and grows together. */
 #define MTS_WRITEBACKS 32
 
@@ -154,6 +157,8 @@ struct mts_tier {
 uint64_t mts_chain_seed(const uint64_t version[2], uint64_t start);
 uint64_t mts_chain_next(uint64_t hash, const struct mts_event *e, uint32_t n);
 struct mts_user *mts_user_find(struct mts_tier *t, uint64_t user);
+/* Brings near what a reserve of these users will read, all of them at once: no more than a hint. */
+void mts_users_expect(struct mts_tier *t, const uint64_t *user, unsigned n);
 struct mts_user *mts_user_add(struct mts_tier *t, uint64_t user);
 /* Room for `pages` in the arrays; -ENOMEM. */
 int mts_user_room(struct mts_user *u, uint32_t pages);
