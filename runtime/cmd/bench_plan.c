@@ -43,7 +43,7 @@ struct world {
 	uint32_t candidate[CANDIDATES];
 	float *scores;
 	uint64_t random;
-	uint64_t plans, plan_ns; /* seen so far */
+	uint64_t plan_ns; /* spent on planning so far */
 	size_t heap_before;
 	double *sample[WAYS];
 	unsigned batches; /* of each way */
@@ -180,22 +180,18 @@ static int finish_batch(struct world *w, struct mts_error *err)
 	return ret;
 }
 
-/* What the server counted for the passes since the last call: of one pass, or -EPROTO. */
-static int take_plan(struct world *w, double *ns)
+/* What the server spent on planning since the last call, over all passes a batch took. */
+static double take_plan(struct world *w)
 {
 	struct mts_server *s = w->server;
-	uint64_t plans, total;
+	uint64_t total, spent;
 
 	pthread_mutex_lock(&s->lock);
-	plans = s->plan.count;
 	total = s->plan.sum;
 	pthread_mutex_unlock(&s->lock);
-	*ns = (double)(total - w->plan_ns) - (double)w->b->clock_ns;
-	total -= w->plan_ns;
-	w->plan_ns += total;
-	plans -= w->plans;
-	w->plans += plans;
-	return plans == 1 ? 0 : -EPROTO;
+	spent = total - w->plan_ns;
+	w->plan_ns = total;
+	return (double)spent - (double)w->b->clock_ns;
 }
 
 static int run_batch(struct world *w, int way, unsigned i, struct mts_error *err)
@@ -203,7 +199,7 @@ static int run_batch(struct world *w, int way, unsigned i, struct mts_error *err
 	unsigned idle = way == ON_HOST ? 2 : 0;
 	struct mts_request q[BATCH];
 	uint64_t start;
-	double ns, turn;
+	double turn;
 	int ret;
 
 	for (unsigned k = 0; k < BATCH; k++) {
@@ -218,11 +214,9 @@ static int run_batch(struct world *w, int way, unsigned i, struct mts_error *err
 		return ret < 0 ? ret : -EAGAIN;
 	ret = finish_batch(w, err);
 	turn = mts_bench_since(w->b, start);
-	if (!ret)
-		ret = take_plan(w, &ns);
 	if (ret)
 		return ret;
-	w->sample[way][i] = ns * 1e-3;
+	w->sample[way][i] = take_plan(w) * 1e-3;
 	if (way == ON_DEVICE)
 		w->sample[TURN][i] = turn * 1e-3;
 	return 0;
@@ -244,10 +238,9 @@ static void hash_batch(struct world *w, unsigned i)
 
 static int measure(struct world *w, struct mts_error *err)
 {
-	double ns;
 	int ret = 0;
 
-	(void)take_plan(w, &ns); /* what filling took */
+	(void)take_plan(w); /* what filling took */
 	for (unsigned r = 0; r < ROUNDS; r++) {
 		unsigned from = w->batches * r / ROUNDS, to = w->batches * (r + 1) / ROUNDS;
 

@@ -249,6 +249,35 @@ static void expect(struct mts_server *s, const struct mts_step *step, uint64_t n
 	s->plan_ns = s->busy_ns - ns / 4;
 }
 
+static void expect_fresh(struct mts_server *s)
+{
+	uint64_t user[MTS_EXPECT];
+	const struct mts_job *j;
+	unsigned n = 0;
+
+	TAILQ_FOREACH(j, &s->fresh, link) {
+		user[n++] = j->req.history.user;
+		if (n == MTS_EXPECT)
+			break;
+	}
+	mts_users_expect(s->tier, user, n);
+}
+
+/* Looks the fresh ones up and prices them: a part of planning. */
+static bool take_fresh(struct mts_server *s)
+{
+	uint64_t began;
+	bool any;
+
+	if (TAILQ_EMPTY(&s->fresh))
+		return false;
+	began = mts_now();
+	expect_fresh(s);
+	any = mts_engine_take(s);
+	s->planning_ns += mts_now() - began;
+	return any;
+}
+
 static bool plan_step(struct mts_server *s)
 {
 	struct mts_step *step = &s->step[s->launched % MTS_STEPS];
@@ -437,7 +466,7 @@ void *mts_engine_main(void *server)
 			if (s->finished == s->launched)
 				break;
 		} else {
-			worked |= mts_engine_take(s);
+			worked |= take_fresh(s);
 			worked |= plan_step(s);
 		}
 		show_replies(s);
