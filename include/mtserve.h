@@ -234,7 +234,7 @@ MTS_API int mts_tier_lookup(struct mts_tier *t, const struct mts_history *h, str
 /*
  * Pins the user, cuts what diverged, finds device pages for the whole window. The lease's page table
  * (page p holds visible positions [p*T, (p+1)*T)) stays in place until release.
- * -EBUSY, -EAGAIN, -ENOSPC, -EINVAL, -ENOMEM: nothing has changed but what diverged.
+ * -EBUSY, -EAGAIN, -ENOSPC, -EINVAL, -ENOMEM: nothing of this user has changed.
  */
 MTS_API int mts_tier_reserve(struct mts_tier *t, const struct mts_history *h,
 			     struct mts_lease **out);

@@ -80,6 +80,17 @@ int mts_tier_guess(struct mts_tier *t, const struct mts_history *h, struct mts_m
  * Brings the content in line with the match. What lies beyond the match goes, in both tiers, unless
  * all visible tokens match: then a longer content is kept, it may be this history's future.
  */
+/* Device pages that stay with the user when cut_to_match() has run. */
+static uint32_t kept_pages(const struct mts_tier *t, const struct mts_user *u,
+			   const struct mts_match *m, uint32_t dev, uint32_t host)
+{
+	uint32_t best = dev > host ? dev : host;
+
+	if (u->start != m->start)
+		return 0;
+	return best == m->visible || dev == u->dev_len ? u->dev_pages : mts_pages_for(t, dev);
+}
+
 static void cut_to_match(struct mts_tier *t, struct mts_user *u, const struct mts_match *m,
 			 uint32_t dev, uint32_t host)
 {
@@ -171,10 +182,14 @@ int mts_tier_reserve(struct mts_tier *t, const struct mts_history *h, struct mts
 	if (!u)
 		return -ENOMEM;
 	l = lease_take(t, u);
-	cut_to_match(t, u, &m, dev, host);
+	/* Refused before anything of the user is cut: it may ask again and must find what it had. */
 	err = mts_user_room(u, pages);
 	if (!err)
+		err = mts_device_room(t, u, kept_pages(t, u, &m, dev, host), pages);
+	if (!err) {
+		cut_to_match(t, u, &m, dev, host);
 		err = mts_device_grow(t, u, pages);
+	}
 	if (err) {
 		lease_give(t, l);
 		mts_user_remove_if_empty(t, u);

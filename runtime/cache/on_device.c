@@ -128,6 +128,30 @@ static int take_pages(struct mts_tier *t, struct mts_user *u, uint32_t n)
 	return 0;
 }
 
+/* Pages beyond `keep` that are free as soon as the user lets go: no copy is at them. */
+static uint32_t own_pages(const struct mts_tier *t, const struct mts_user *u, uint32_t keep)
+{
+	uint32_t n = 0;
+
+	if (t->lengths)
+		return u->dev_pages > keep ? u->dev_pages - keep : 0;
+	for (uint32_t p = keep; p < u->dev_pages; p++)
+		n += t->page_ref[u->dev_page[p]] == 1;
+	return n;
+}
+
+int mts_device_room(struct mts_tier *t, struct mts_user *u, uint32_t keep, uint32_t pages)
+{
+	uint32_t own = own_pages(t, u, keep), missing;
+
+	if (pages <= keep + own)
+		return 0;
+	missing = pages - keep - own;
+	if (mts_device_free(t) < missing)
+		evict_until(t, missing);
+	return mts_device_free(t) < missing ? -EAGAIN : 0;
+}
+
 int mts_device_grow(struct mts_tier *t, struct mts_user *u, uint32_t pages)
 {
 	uint32_t missing;

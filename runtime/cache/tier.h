@@ -175,6 +175,11 @@ void mts_user_trim_chain(const struct mts_tier *t, struct mts_user *u);
 void mts_page_ref(struct mts_tier *t, uint32_t page);
 void mts_page_unref(struct mts_tier *t, uint32_t page);
 void mts_device_cut(struct mts_tier *t, struct mts_user *u, uint32_t len);
+/*
+ * Makes room, evicting others, so that u can have `pages` once it has been cut to its first `keep`
+ * pages: 0, -EAGAIN. Nothing of u changes.
+ */
+int mts_device_room(struct mts_tier *t, struct mts_user *u, uint32_t keep, uint32_t pages);
 /* Finds pages so that u has `pages`, evicting others: 0, -EAGAIN. */
 int mts_device_grow(struct mts_tier *t, struct mts_user *u, uint32_t pages);
 /* Tells the policy. expected: the user is about to ask, and has not yet. */

@@ -726,6 +726,40 @@ START_TEST(moved_window_drops_everything)
 }
 END_TEST
 
+/* What a refused request would have cut is still there when it comes again. */
+START_TEST(a_refused_request_changes_nothing)
+{
+	struct world *w = malloc(sizeof(*w));
+	struct mts_lease *holder, *l;
+	struct mts_history h;
+	struct mts_match m;
+
+	open_world(w, 12, 13, 64);
+	serve(w, 0, 90); /* 6 pages */
+	settle(w);
+	h = (struct mts_history){ 1, 20, 0, w->person[1].life, 20, 0 };
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &holder), 0);
+	serve(w, 2, 80); /* 5 pages; its write-back keeps them from being evicted */
+	while (w->person[0].n <= H)
+		w->person[0].life[w->person[0].n++] = draw_event(w);
+	w->person[0].life[3] = draw_event(w);
+	h = (struct mts_history){ 0, 95, 0, w->person[0].life, 95, 0 };
+	m = lookup(w, 0, 95);
+	ck_assert(m.flags & MTS_REPLY_DIVERGED);
+	serve(w, 3, 32); /* pushes two pages of user 0 out: six are needed, five can be had */
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &l), -EAGAIN);
+	m = lookup(w, 0, 95);
+	ck_assert(m.flags & MTS_REPLY_DIVERGED);
+	mts_tier_release(w->tier, holder);
+	settle(w);
+	ck_assert_int_eq(mts_tier_reserve(w->tier, &h, &l), 0);
+	ck_assert(mts_lease_match(l)->flags & MTS_REPLY_DIVERGED);
+	mts_tier_release(w->tier, l);
+	close_world(w);
+	free(w);
+}
+END_TEST
+
 /* Requests of one user may overtake each other: a shorter history comes after a longer one. */
 START_TEST(an_older_request_comes_late)
 {
@@ -1046,6 +1080,7 @@ int main(void)
 	tcase_add_test(c, forget_erases_every_tier);
 	tcase_add_test(c, tail_pages_survive_eviction);
 	tcase_add_test(c, moved_window_drops_everything);
+	tcase_add_test(c, a_refused_request_changes_nothing);
 	tcase_add_test(c, an_older_request_comes_late);
 	tcase_add_test(c, versions_do_not_see_each_other);
 	tcase_add_test(c, an_edit_that_is_taken_back);
