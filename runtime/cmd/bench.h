@@ -37,6 +37,7 @@ struct mts_bench_options {
 	unsigned threads;   /* compute threads, 0 = all cores */
 	unsigned runs;      /* samples of a metric, 0 = as many as fit into some seconds */
 	uint64_t users;     /* plan: resident */
+	uint64_t bytes;     /* arena: a multiple of 2 MiB */
 };
 
 struct mts_bench {
@@ -109,5 +110,7 @@ int mts_bench_copy(struct mts_bench *b, struct mts_error *err);
 int mts_bench_gemm(struct mts_bench *b, struct mts_error *err);
 int mts_bench_attention(struct mts_bench *b, struct mts_error *err);
 int mts_bench_forward(struct mts_bench *b, struct mts_error *err);
+/* b->o->threads is the most; 1, 2, 4 and so on come before. */
+int mts_bench_arena(struct mts_bench *b, struct mts_error *err);
 
 #endif

@@ -9,7 +9,7 @@
 #include "cmd/bench.h"
 #include "cmd/cmd.h"
 
-enum { KEY_PRESET = 256, KEY_THREADS, KEY_RUNS, KEY_USERS };
+enum { KEY_PRESET = 256, KEY_THREADS, KEY_RUNS, KEY_USERS, KEY_SIZE };
 
 static const struct bench {
 	const char *name;
@@ -18,6 +18,7 @@ static const struct bench {
 	{ "ring", mts_bench_ring },	      { "plan", mts_bench_plan },
 	{ "copy", mts_bench_copy },	      { "gemm", mts_bench_gemm },
 	{ "attention", mts_bench_attention }, { "forward", mts_bench_forward },
+	{ "arena", mts_bench_arena },
 };
 
 enum { BENCHES = sizeof(benches) / sizeof(benches[0]) };
@@ -30,7 +31,9 @@ struct options {
 static const struct argp_option options[] = {
 	{ "preset", KEY_PRESET, "NAME", 0, "forward: the model's shape; default kuairand", 0 },
 	{ "users", KEY_USERS, "N", 0, "plan: users on the device; default 100000", 0 },
-	{ "threads", KEY_THREADS, "N", 0, "Compute threads; default all cores", 0 },
+	{ "size", KEY_SIZE, "SIZE", 0, "arena: its size; default 1GiB", 0 },
+	{ "threads", KEY_THREADS, "N", 0,
+	  "Compute threads, or, arena, the most that populate it; default all cores", 0 },
 	{ "runs", KEY_RUNS, "N", 0, "Samples of each metric; default what some seconds allow", 0 },
 	{ 0 },
 };
@@ -42,9 +45,18 @@ static unsigned find(struct argp_state *state, const char *name)
 	for (unsigned i = 0; i < BENCHES; i++)
 		if (!strcmp(name, benches[i].name))
 			return 1u << i;
-	argp_error(state, "unknown bench \"%s\", expected ring, plan, copy, gemm, attention, forward "
-		   "or all", name);
+	argp_error(state, "unknown bench \"%s\", expected ring, plan, copy, gemm, attention, forward, "
+		   "arena or all", name);
 	return 0;
+}
+
+static uint64_t size_of(struct argp_state *state, const char *text)
+{
+	struct mts_amount a = mts_arg_amount(state, "size", text);
+
+	if (a.share > 0 || !a.bytes || a.bytes % (2 << 20))
+		argp_error(state, "--size is \"%s\", expected a multiple of 2MiB", text);
+	return a.bytes;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -64,6 +76,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_USERS:
 		o->o.users = mts_arg_u64(state, "users", arg, 1000, 1000000);
 		return 0;
+	case KEY_SIZE:
+		o->o.bytes = size_of(state, arg);
+		return 0;
 	case ARGP_KEY_ARG:
 		o->chosen |= find(state, arg);
 		return 0;
@@ -78,11 +93,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 int mts_cmd_bench(int argc, char **argv)
 {
 	static const struct argp argp = {
-		options, parse_option, "ring|plan|copy|gemm|attention|forward|all...",
+		options, parse_option, "ring|plan|copy|gemm|attention|forward|arena|all...",
 		"Measure parts of mtserve beside what bounds them; JSON lines on standard output.",
 		NULL, NULL, NULL,
 	};
-	struct options o = { .o = { .preset = "kuairand", .users = 100000 } };
+	struct options o = { .o = { .preset = "kuairand", .users = 100000, .bytes = 1 << 30 } };
 	struct mts_bench b = { .o = &o.o };
 	struct mts_error err = { "" };
 	int ret;
