@@ -10,6 +10,8 @@
  *
  *   {"bench", "metric", "shape", "unit", "better", "p0", "p50", "p99", "p50_low", "p50_high", "runs"}
  *
+ * or, where this machine cannot measure it, {"bench", "metric", "shape", "skipped": the reason}.
+ *
  * p0 is the best sample, p99 that which 99 % are better than. p50_low and p50_high are the lowest and
  * highest median of up to eight parts of the run: how far the machine itself drifted. Where a goal
  * was set, "target" has it, and "met" says whether p50 is there.

@@ -26,10 +26,10 @@
 #define SHARE       0.8 /* of memset */
 #define SAMPLES     128u /* more than mts_bench_runs answers by itself */
 
-enum what { OPEN, POPULATE, SHARE_OF_MEMSET, SHARE_BY_PAGE, SHARE_OF_FRESH, MEMSET, BY_PAGE,
-	     MAP, FAULT, PIN, RELEASE, WHATS };
+enum part { OPEN, POPULATE, SHARE_OF_MEMSET, SHARE_BY_PAGE, SHARE_OF_FRESH, MEMSET, BY_PAGE,
+	     MAP, FAULT, PIN, RELEASE, PARTS };
 
-static const struct mts_metric metrics[WHATS] = {
+static const struct mts_metric metrics[PARTS] = {
 	[OPEN] = { "until it serves", "s", false, 0 },
 	[POPULATE] = { "populate", "s/GiB", false, 0 },
 	[SHARE_OF_MEMSET] = { "populate, share of memset", "1", true, SHARE },
@@ -49,12 +49,12 @@ struct rung {
 	unsigned threads;
 	size_t bytes;
 	double gib;
-	double *sample[WHATS];
-	unsigned n[WHATS]; /* samples taken; a rung that cannot do something has none */
+	double *sample[PARTS];
+	unsigned n[PARTS]; /* samples taken; a rung that cannot do something has none */
 	char why_no_pin[96];
 };
 
-static void take(struct rung *r, enum what w, double value)
+static void take(struct rung *r, enum part w, double value)
 {
 	r->sample[w][r->n[w]++] = value;
 }
@@ -213,7 +213,7 @@ static int print_rung(struct rung *r)
 
 	snprintf(shape, sizeof(shape), "%s, %zu MiB, %u threads", r->name, r->bytes >> 20,
 		 r->threads);
-	for (int w = 0; w < WHATS && !ret; w++)
+	for (int w = 0; w < PARTS && !ret; w++)
 		if (r->n[w])
 			ret = mts_bench_print(r->b, &metrics[w], shape, r->sample[w], r->n[w]);
 	if (!ret && !r->n[PIN])
@@ -236,22 +236,24 @@ static int measure(struct rung *r, struct mts_error *err)
 	return ret ? ret : print_rung(r);
 }
 
-/* A rung that cannot be had is told, and no error. */
+/* A rung that cannot be had is told, and no error: 1. */
 static int rung_with(struct mts_bench *b, const char *name, unsigned threads, struct mts_error *err)
 {
 		struct rung r = { .b = b, .name = name, .threads = threads, .bytes = b->o->bytes };
 	unsigned most = b->o->runs > SAMPLES ? b->o->runs : SAMPLES;
-	double *samples = calloc((size_t)WHATS * most, sizeof(*samples));
+	double *samples = calloc((size_t)PARTS * most, sizeof(*samples));
 	int ret;
 
 	if (!samples)
 		return -ENOMEM;
 	r.gib = (double)r.bytes / GIB;
-	for (int w = 0; w < WHATS; w++)
+	for (int w = 0; w < PARTS; w++)
 		r.sample[w] = samples + (size_t)w * most;
 	ret = measure(&r, err);
-	if (ret && ret != -EIO && err->text[0])
+	if (ret && ret != -EIO && err->text[0]) {
 		ret = print_skip(&r, "all", err->text);
+		ret = ret ? ret : 1;
+	}
 	free(samples);
 	return ret;
 }
@@ -262,8 +264,10 @@ int mts_bench_arena(struct mts_bench *b, struct mts_error *err)
 	int ret = 0;
 
 	most = most > THREADS_MAX ? THREADS_MAX : most;
-	for (int i = 0; mts_arena_ladder[i] && !ret; i++)
+	for (int i = 0; mts_arena_ladder[i] && ret >= 0; i++) {
+		ret = 0;
 		for (unsigned n = 1; n <= most && !ret; n = n < most && 2 * n > most ? most : 2 * n)
 			ret = rung_with(b, mts_arena_ladder[i]->name, n, err);
-	return ret;
+	}
+	return ret < 0 ? ret : 0;
 }

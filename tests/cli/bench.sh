@@ -26,6 +26,15 @@ prints gemm 48 "$mtserve" bench gemm --runs 1
 prints attention 40 "$mtserve" bench attention --runs 1
 prints forward 20 "$mtserve" bench forward --runs 1 --preset tiny
 
+# Which rungs there are depends on the machine, but for this one.
+out=$("$mtserve" bench arena --runs 2 --size 8MiB --threads 1 2>&1)
+verdict $? "bench arena runs" "$out"
+[ "$(grep -v pin <<<"$out" | grep -c '"shape":"plain, 8 MiB, 1 threads".*"runs":2')" -eq 8 ]
+verdict $? "bench arena measures plain memory" "$out"
+[ "$(grep -oE '"shape":"(mtserve|hugetlbfs|tmpfs|memfd|thp|plain)' <<<"$out" | sort -u | wc -l)" -eq 6 ]
+verdict $? "bench arena tells every rung" "$out"
+refused "size of an arena" 64 '--size is "3MiB"' "$mtserve" bench arena --size 3MiB
+
 refused "no bench" 64 "expected the name of a bench" "$mtserve" bench
 refused "unknown bench" 64 'unknown bench "disk"' "$mtserve" bench disk
 refused "too few users" 64 '--users is "3"' "$mtserve" bench plan --users 3

@@ -98,6 +98,9 @@ refused "page size between" 1 "page_tokens" "${replay[@]}" --page-tokens 48
 refused "unknown device" 1 "--device tpu: not in this build" "${replay[@]}" --device tpu
 refused "unknown arena" 1 "granite" "${replay[@]}" --arena granite
 refused "arena without memory for a device that needs it" 1 "only for the nil device" "${replay[@]}" --arena none
+refused "arena in another file system" 1 "not in a file system of type mtserve" "${replay[@]}" --arena "mtserve:$scratch"
+refused "no arena to look at" 1 "No such file" "$mtserve" info --arena "tmpfs:$scratch/none/x"
+refused "checksum of nothing" 64 "--checksum without --arena" "$mtserve" info --checksum
 refused "no such node" 1 "node" "${replay[@]}" --node 1000
 refused "no model" 1 "$scratch/none" "${replay[@]}" --model "$scratch/none"
 refused "no trace" 1 "$scratch/none" "${replay[@]}" --trace "$scratch/none"
