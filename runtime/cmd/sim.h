@@ -94,7 +94,7 @@ struct mts_sim_lane {
 	struct mts_sim_miss all, warm;
 	uint64_t onloaded_tokens;
 	uint64_t too_large;            /* requests whose window exceeds the device */
-	double seconds;
+	double seconds;                /* of processor time */
 };
 
 struct mts_sim_result {

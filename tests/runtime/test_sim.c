@@ -8,6 +8,7 @@
 #include "trace_test.h"
 
 #include <errno.h>
+#include <math.h>
 
 #define T     16u
 #define USERS 9u
@@ -237,6 +238,63 @@ START_TEST(belady_is_best)
 }
 END_TEST
 
+/* ---- golden counts ---- */
+
+/* Sessions: a user asks every 40 to 99 s, 1 to 30 times, then is away for up to 3 h. */
+static const char *golden_trace(unsigned n)
+{
+	struct row *row = calloc(n, sizeof(*row));
+	uint64_t next[60] = { 0 }, state = 88172645463325252u;
+	uint32_t history[60] = { 0 }, left[60] = { 0 };
+	const char *path;
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned u = 0;
+
+		for (unsigned k = 1; k < 60; k++)
+			if (next[k] < next[u])
+				u = k;
+		history[u] += 1 + (uint32_t)draw(&state, 6);
+		row[i] = (struct row){ next[u], u, history[u] };
+		if (!left[u])
+			left[u] = 1 + (uint32_t)draw(&state, 30);
+		next[u] += --left[u] ? 40000 + draw(&state, 60000) : draw(&state, 10800000);
+	}
+	path = write_trace("golden", row, n);
+	free(row);
+	return path;
+}
+
+static const struct golden {
+	const char *policy;
+	uint64_t tokens[2]; /* missed, on 60 and on 200 pages */
+	double within;      /* its floating point may differ in a last bit elsewhere, and so its choice */
+} golden[] = {
+	{ "lru", { 6906821, 4610134 }, 0 },
+	{ "s3fifo", { 6652286, 3844292 }, 0 },
+	{ "gdsf", { 6824695, 4611482 }, 0 },
+	{ "locality", { 6007134, 2509101 }, 0.01 },
+	{ "belady", { 5273661, 2050398 }, 0 },
+};
+
+START_TEST(golden_counts)
+{
+	static const uint64_t pages[] = { 60, 200 };
+	const struct golden *g = &golden[_i];
+	const char *trace = golden_trace(20000);
+
+	for (int k = 0; k < 2; k++) {
+		struct mts_sim_lane lane = run_lane(trace, g->policy, pages[k], UINT64_MAX, 512, 128);
+
+		ck_assert_msg(fabs((double)lane.warm.missed_tokens - (double)g->tokens[k]) <=
+				      g->within * (double)g->tokens[k],
+			      "%s, %u pages: missed %lu of %lu tokens, expected %lu", g->policy,
+			      (unsigned)pages[k], (unsigned long)lane.warm.missed_tokens,
+			      (unsigned long)lane.warm.tokens, (unsigned long)g->tokens[k]);
+	}
+}
+END_TEST
+
 /* ---- what counts as what ---- */
 
 /* H = 32, S = 16. User 1: first visit; grows by 4; moves to start 16; stays. */
@@ -311,6 +369,7 @@ int main(void)
 	tcase_set_timeout(c, 120);
 	tcase_add_loop_test(c, lru_as_told_again, 0, 60);
 	tcase_add_loop_test(c, belady_is_best, 0, 60);
+	tcase_add_loop_test(c, golden_counts, 0, sizeof(golden) / sizeof(golden[0]));
 	tcase_add_test(c, first_visits_and_moves_are_no_warm_misses);
 	tcase_add_test(c, hosts);
 	tcase_add_test(c, windows_larger_than_the_device);
