@@ -316,6 +316,8 @@ uint32_t stream_compare(const struct stream *s, const struct outcome *o,
 			continue;
 		must(r->visible == s->ask[i].visible);
 		must(r->device_tokens + r->host_tokens <= r->visible);
+		if (r->flags & MTS_REPLY_RETRIED) /* without the cache */
+			must(!r->device_tokens && !r->host_tokens);
 		if (memcmp(o->scores[i], truth->scores[i], bytes))
 			ck_abort_msg("request %u: other bits than recompute, %u device and %u "
 				     "host tokens of %u", i, r->device_tokens, r->host_tokens,
