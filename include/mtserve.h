@@ -76,6 +76,16 @@ struct mts_history {
 
 struct mts_server;
 
+/*
+ * How K/V gets to the device that is on the host alone. AUTO: what ends first by what was measured:
+ * loaded, computed afresh, or the older part computed while the newer one loads. The others force one
+ * way; SPLIT: half and half.
+ */
+#define MTS_PLAN_AUTO	   0u
+#define MTS_PLAN_LOAD	   1u
+#define MTS_PLAN_RECOMPUTE 2u
+#define MTS_PLAN_SPLIT	   3u
+
 struct mts_server_config {
 	size_t size;            /* sizeof(struct mts_server_config) */
 	const char *model;      /* path of a model file */
@@ -95,6 +105,7 @@ struct mts_server_config {
 	double link_gbps;       /* cpu, nil: pace of copies, 0 = full speed */
 	double copy_us;         /* cpu, nil: fixed cost of a copy */
 	const char *policy;     /* who gives way: "locality" (default), "lru", "s3fifo", "gdsf" */
+	uint32_t plan;          /* MTS_PLAN_ */
 };
 
 #define MTS_REPLY_FIRST_VISIT  1u /* nothing was known of the user */
@@ -182,6 +193,7 @@ struct mts_counters {
 	uint64_t users, device_pages_used, host_bytes_used;
 	uint64_t plan_ns_p50, plan_ns_p99; /* look up + reserve + submit, per pass */
 	uint64_t refused;          /* with -EBUSY: the deadline could not be met */
+	uint64_t plan_load, plan_recompute, plan_split; /* requests with K/V on the host alone */
 };
 MTS_API void mts_server_counters(struct mts_server *s, struct mts_counters *out);
 

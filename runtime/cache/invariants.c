@@ -65,8 +65,8 @@ static int verify_user(const struct mts_tier *t, const struct mts_user *u, struc
 	EXPECT(u->on_host == (u->host_pages > 0 && !t->endless_host));
 	EXPECT(!u->lease || u->lease->user == u);
 	EXPECT(u->lease || u->dev_pages || u->host_pages);
-	/* Device content that the host lacks starts where the host's ends. */
-	EXPECT(u->dev_len >= u->host_len || u->dev_len % T == 0);
+	/* Device content that the host lacks starts where the host's ends; a lease may be on its way. */
+	EXPECT(u->lease || u->dev_len >= u->host_len || u->dev_len % T == 0);
 	for (uint32_t p = 0; p < u->dev_pages && !t->lengths; p++) {
 		EXPECT(u->dev_page[p] < t->kv.pages);
 		EXPECT(!mts_pages_is_free(t->pages, u->dev_page[p]));

@@ -215,6 +215,12 @@ const uint32_t *mts_lease_pages(const struct mts_lease *l)
 
 int mts_tier_onload(struct mts_tier *t, struct mts_lease *l, uint64_t deadline_ns)
 {
+	return mts_tier_onload_from(t, l, l->match.device_tokens, deadline_ns);
+}
+
+int mts_tier_onload_from(struct mts_tier *t, struct mts_lease *l, uint32_t from,
+			 uint64_t deadline_ns)
+{
 	const struct mts_match *m = &l->match;
 	uint32_t layers = t->kv.layout.layers;
 	int err;
@@ -223,7 +229,7 @@ int mts_tier_onload(struct mts_tier *t, struct mts_lease *l, uint64_t deadline_n
 		return 0;
 	for (uint32_t i = 0; i < layers; i++)
 		mts_gate_init(&l->gates[i], 1);
-	err = mts_load_start(t, l->user, m->device_tokens + m->host_tokens, 0, MTS_DEMAND,
+	err = mts_load_start(t, l->user, from, m->device_tokens + m->host_tokens, 0, MTS_DEMAND,
 			     deadline_ns, l);
 	for (uint32_t i = 0; i < layers; i++)
 		mts_gate_arrive(&l->gates[i], 0);
@@ -261,7 +267,8 @@ int mts_tier_commit(struct mts_tier *t, struct mts_lease *l, uint32_t upto)
 		u->dev_tail = mts_user_extend(u, h->events + (l->match.start - h->first), upto,
 					      t->kv.layout.page_tokens);
 	u->dev_len = upto;
-	l->loading = false;
+	if (upto >= l->match.device_tokens + l->match.host_tokens)
+		l->loading = false;
 	if (t->cfg.no_cache || u->dev_len <= u->host_len)
 		return 0;
 	mts_mark_dirty(t, u);
@@ -322,7 +329,7 @@ int mts_tier_prefetch(struct mts_tier *t, uint64_t user)
 		return -EAGAIN;
 	err = mts_device_grow(t, u, need);
 	if (!err) {
-		err = mts_load_start(t, u, u->host_len, u->host_tail, MTS_PREFETCH, 0, NULL);
+		err = mts_load_start(t, u, u->dev_len, u->host_len, u->host_tail, MTS_PREFETCH, 0, NULL);
 		mts_device_use(t, u, true);
 		if (err)
 			mts_device_cut(t, u, u->dev_len);

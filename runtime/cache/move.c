@@ -162,18 +162,19 @@ static int load_counted(struct mts_tier *t, struct mts_user *u, uint32_t upto, b
 }
 
 /*
- * Loads host content beyond what the device holds, up to `upto` tokens, into pages u already has.
+ * Loads host content [from, upto) into pages u already has; from is where the device's content ends,
+ * or, for a lease, a page's edge behind that: the lease fills what lies between.
  * Each layer opens its gate of the lease, if one is given. -EAGAIN: the rings are full; -ENOMEM.
  */
-int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t upto, uint64_t tail,
-		   enum mts_sqe_class cls, uint64_t deadline_ns, struct mts_lease *lease)
+int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t from, uint32_t upto,
+		   uint64_t tail, enum mts_sqe_class cls, uint64_t deadline_ns, struct mts_lease *lease)
 {
 	struct mts_move *m;
 	int err;
 
 	if (t->lengths)
 		return load_counted(t, u, upto, lease);
-	m = move_new(t, u, MTS_MOVE_LOAD, u->dev_len, upto);
+	m = move_new(t, u, MTS_MOVE_LOAD, from, upto);
 	if (!m)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < m->pages; i++)
@@ -329,7 +330,8 @@ static void load_done(struct mts_tier *t, struct mts_move *m)
 	u->load = NULL;
 	if (u->lease)
 		return; /* it decides itself, at commit or abandon */
-	if (!m->error && u->epoch == m->epoch && u->dev_epoch == m->dev_epoch && m->to > u->dev_len) {
+	if (!m->error && u->epoch == m->epoch && u->dev_epoch == m->dev_epoch && m->from <= u->dev_len &&
+	    m->to > u->dev_len) {
 		u->dev_len = m->to;
 		u->dev_tail = m->tail;
 	}

@@ -201,8 +201,8 @@ char *mts_slot_address(const struct mts_tier *t, struct mts_slot s, uint32_t lay
 void mts_user_drop(struct mts_tier *t, struct mts_user *u, bool erase);
 
 /* move.c: copies */
-int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t upto, uint64_t tail,
-		   enum mts_sqe_class cls, uint64_t deadline_ns, struct mts_lease *lease);
+int mts_load_start(struct mts_tier *t, struct mts_user *u, uint32_t from, uint32_t upto,
+		   uint64_t tail, enum mts_sqe_class cls, uint64_t deadline_ns, struct mts_lease *lease);
 void mts_mark_dirty(struct mts_tier *t, struct mts_user *u);
 void mts_unmark_dirty(struct mts_tier *t, struct mts_user *u);
 void mts_writebacks_start(struct mts_tier *t);
@@ -212,6 +212,12 @@ void mts_writebacks_start(struct mts_tier *t);
  * -EINVAL: a history that makes no sense.
  */
 int mts_tier_guess(struct mts_tier *t, const struct mts_history *h, struct mts_match *m);
+/*
+ * lease.c: as mts_tier_onload, but only from token `from` on, on a page's edge or where the device's
+ * tokens end; the caller computes those before it.
+ */
+int mts_tier_onload_from(struct mts_tier *t, struct mts_lease *l, uint32_t from,
+			 uint64_t deadline_ns);
 /* lease.c: gates outlive a lease while a load may still arrive at them */
 void mts_lease_move_done(struct mts_tier *t, struct mts_lease *l);
 

@@ -41,6 +41,7 @@ enum {
 	KEY_SPEEDUP,
 	KEY_DEADLINE,
 	KEY_WARMUP,
+	KEY_PLAN,
 	KEY_PLOT,
 	KEY_POLICY,
 };
@@ -71,6 +72,9 @@ static const struct argp_option options[] = {
 	{ "batch", KEY_BATCH, "N", 0, "Users in a pass; default 8", 3 },
 	{ "step-tokens", KEY_STEP, "N", 0, "Rows in a pass; default 2048", 3 },
 	{ "inflight", KEY_INFLIGHT, "N", 0, "Requests in the server at once; default twice the batch; open loop: at most, default 1024",
+	  3 },
+	{ "plan", KEY_PLAN, "WAY", 0,
+	  "How K/V comes back from the host: load, recompute, split (half and half), or auto (default), whichever is expected to end first",
 	  3 },
 	{ "segments", KEY_SEGMENTS, "N", 0, "Parts in which the modes take turns; default 12", 3 },
 	{ "appends", KEY_APPENDS, NULL, 0, "Promise that histories only grow: hash new events only",
@@ -147,6 +151,15 @@ static error_t parse_memory(int key, char *arg, struct argp_state *state,
 	return ARGP_ERR_UNKNOWN;
 }
 
+static unsigned parse_plan(struct argp_state *state, const char *arg)
+{
+	for (unsigned p = 0; p <= MTS_PLAN_SPLIT; p++)
+		if (!strcmp(arg, mts_plan_names[p]))
+			return p;
+	argp_error(state, "--plan is \"%s\", expected auto, load, recompute or split", arg);
+	return 0;
+}
+
 static error_t parse_batching(int key, char *arg, struct argp_state *state,
 			      struct mts_replay_options *o)
 {
@@ -172,6 +185,9 @@ static error_t parse_batching(int key, char *arg, struct argp_state *state,
 	case KEY_RE_STEP:
 		o->recompute_step_tokens = (unsigned)mts_arg_u64(
 			state, "recompute-step-tokens", arg, 16, 1 << 20);
+		return 0;
+	case KEY_PLAN:
+		o->plan = parse_plan(state, arg);
 		return 0;
 	case KEY_THREADS:
 		o->threads = (unsigned)mts_arg_u64(state, "threads", arg, 1, 4096);

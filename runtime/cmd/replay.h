@@ -20,6 +20,7 @@
 enum mts_mode { MTS_RECOMPUTE, MTS_DEVICE_ONLY, MTS_HIERARCHICAL, MTS_UNBOUNDED, MTS_MODES };
 
 extern const char *const mts_mode_names[MTS_MODES];
+extern const char *const mts_plan_names[]; /* by MTS_PLAN_ */
 
 struct mts_replay_options {
 	const char *trace, *events, *model, *device, *json, *arena, *policy;
@@ -31,6 +32,7 @@ struct mts_replay_options {
 	bool kv_bf16, appends;
 	double link_gbps, copy_us;
 	int node;
+	unsigned plan; /* MTS_PLAN_ */
 	bool open_loop;
 	double rate, speedup; /* open loop: Poisson at so many a second, or the trace's times */
 	double deadline_ms;   /* open loop; 0 = none */

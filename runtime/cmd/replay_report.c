@@ -123,6 +123,12 @@ static void cell_plan(char *out, size_t size, const struct mts_mode_result *m)
 	snprintf(out, size, "%.1f", (double)m->counters.plan_ns_p50 * 1e-3);
 }
 
+static void cell_ways(char *out, size_t size, const struct mts_mode_result *m)
+{
+	snprintf(out, size, "%" PRIu64 "/%" PRIu64 "/%" PRIu64, m->counters.plan_load,
+		 m->counters.plan_recompute, m->counters.plan_split);
+}
+
 static void cell_diff(char *out, size_t size, const struct mts_mode_result *m)
 {
 	snprintf(out, size, "%.3g", m->max_score_diff);
@@ -142,6 +148,7 @@ static const struct row {
 	{ "requests that moved the window, %", cell_moves },
 	{ "MiB host to device", cell_h2d },
 	{ "MiB device to host", cell_d2h },
+	{ "loaded / recomputed / split", cell_ways },
 	{ "plan per pass p50, us", cell_plan },
 	{ "largest score difference", cell_diff },
 };
@@ -263,6 +270,10 @@ static json_t *mode_json(const struct mts_replay_options *options, const struct 
 			    json_pack("{s:f,s:f}", "p50", (double)c->plan_ns_p50 * 1e-3, "p99",
 				      (double)c->plan_ns_p99 * 1e-3));
 	json_object_set_new(o, "stage_ms", stages_json(m));
+	json_object_set_new(o, "plan",
+			    json_pack("{s:I,s:I,s:I}", "load", (json_int_t)c->plan_load, "recompute",
+				      (json_int_t)c->plan_recompute, "split",
+				      (json_int_t)c->plan_split));
 	if (options->open_loop)
 		json_object_set_new(o, "open_loop", mts_replay_open_json(m));
 	json_object_set_new(o, "window_moves_share", json_real(share(m->window_moves, m->requests)));

@@ -25,6 +25,8 @@
 const char *const mts_mode_names[MTS_MODES] = { "recompute", "device_only", "hierarchical",
 						"unbounded" };
 
+const char *const mts_plan_names[] = { "auto", "load", "recompute", "split" };
+
 const char *const mts_stage_names[MTS_STAGES] = { "queued",	"awaiting pass", "behind others",
 						  "onload wait", "computed", "replied" };
 
@@ -328,6 +330,7 @@ static int open_mode(struct mts_run *x, enum mts_mode mode, struct mts_model *mo
 		.batch = x->o->batch,
 		.step_tokens = x->o->step_tokens,
 		.kv_bf16 = x->o->kv_bf16,
+		.plan = x->o->plan,
 		.device_bytes = x->out->device_bytes,
 		.arena = x->o->arena,
 		.policy = x->o->policy,

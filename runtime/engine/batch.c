@@ -20,7 +20,15 @@
 
 static uint32_t rows_left(const struct mts_job *j)
 {
-	return j->visible - j->cursor + j->req.ncandidates - j->scored;
+	uint32_t hole = j->cursor < j->hole ? j->hole_end - j->hole : 0;
+
+	return j->visible - j->cursor - hole + j->req.ncandidates - j->scored;
+}
+
+/* Whether its next rows see loaded keys; those before the hole do not. */
+static bool needs_load(const struct mts_job *j)
+{
+	return j->loads && j->cursor >= j->hole_end;
 }
 
 static double span_pairs(const struct mts_span *p)
@@ -49,7 +57,8 @@ static void fill_rows(struct mts_step *step, const struct mts_job *j, const stru
 /* At most `budget` rows of j: new events first, candidates only once all events are stored. */
 static struct mts_span next_span(const struct mts_job *j, uint32_t row, uint32_t budget)
 {
-	uint32_t events = j->visible - j->cursor, candidates = 0;
+	uint32_t upto = j->cursor < j->hole ? j->hole : j->visible;
+	uint32_t events = upto - j->cursor, candidates = 0;
 
 	if (events > budget)
 		events = budget;
@@ -77,9 +86,10 @@ static void add_part(struct mts_server *s, struct mts_step *step, struct mts_job
 
 	*span = next_span(j, p->rows, budget);
 	fill_rows(step, j, span, j->scored);
-	if (j->loads)
+	if (needs_load(j)) {
 		step->ready[step->readies++] = j->lease->gates;
-	j->loads = false;
+		j->loads = false;
+	}
 	step->part[p->spans] = (struct mts_part){ j, j->cursor + span->history, j->scored };
 	pairs = span_pairs(span);
 	cost = mts_price_rows(&s->price, span->history + span->candidates, pairs);
@@ -90,6 +100,8 @@ static void add_part(struct mts_server *s, struct mts_step *step, struct mts_job
 	p->rows += span->history + span->candidates;
 	p->candidates += span->candidates;
 	j->cursor += span->history;
+	if (j->cursor == j->hole)
+		j->cursor = j->hole_end;
 	j->scored += span->candidates;
 	j->passes++;
 	j->reply.passes++;
@@ -105,7 +117,7 @@ static bool may_run(const struct mts_server *s, const struct mts_job *j, uint64_
 {
 	if (j->error || !rows_left(j))
 		return false;
-	return !j->loads || pass_start(s, now) + (uint64_t)j->cost_ns >= j->loaded_ns;
+	return !needs_load(j) || pass_start(s, now) + (uint64_t)j->cost_ns >= j->loaded_ns;
 }
 
 /* When a job that may not run yet may. */
@@ -141,7 +153,7 @@ static bool look_for_long(struct mts_server *s, uint64_t now)
 	TAILQ_FOREACH(j, &s->active, link) {
 		if (may_run(s, j, now))
 			any |= is_long(s, j);
-		else if (j->loads && !j->error && held_until(j) < s->wake_ns)
+		else if (needs_load(j) && !j->error && held_until(j) < s->wake_ns)
 			s->wake_ns = held_until(j);
 	}
 	return any;

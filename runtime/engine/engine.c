@@ -327,6 +327,9 @@ static bool meet_callers(struct mts_server *s, uint64_t *rings)
 	n.requests = s->n.requests;
 	n.failed = s->n.failed;
 	n.refused = s->n.refused;
+	n.plan_load = s->n.plan_load;
+	n.plan_recompute = s->n.plan_recompute;
+	n.plan_split = s->n.plan_split;
 	n.retried = s->n.retried;
 	n.first_visits = s->n.first_visits;
 	n.window_moves = s->n.window_moves;

@@ -12,6 +12,7 @@
  *   turn.c     requests of one user, one at a time
  *   plan.c     take: price, refuse what would be late; admit: look up, reserve, onload
  *   batch.c    which rows go into the next pass, and when
+ *   choose.c   load, recompute, or some of both
  *   price.c    what passes and loads cost, learned while serving
  *   server.c   the public calls
  */
@@ -50,6 +51,7 @@ struct mts_job {
 	struct mts_lease *lease;
 	uint32_t visible;
 	uint32_t cursor;     /* history tokens stored, or in a pass under way */
+	uint32_t hole, hole_end; /* history tokens that come by load; cursor skips them */
 	uint32_t scored;     /* candidates scored, or in a pass under way */
 	uint32_t passes;     /* under way with rows of it */
 	bool loads;          /* its first pass waits for the lease's gates */
@@ -131,6 +133,7 @@ struct mts_server {
 	double quick_ns;        /* what quick jobs cost, on average */
 	uint64_t computed_ns;   /* when the last pass ended */
 	double quick_share;     /* of the time, spent on quick jobs */
+	uint32_t unlinked;      /* plans since the last one that loaded */
 	double credit_ns;       /* what slow jobs are owed */
 	struct mts_step step[MTS_STEPS];
 	unsigned launched, finished; /* passes so far; in flight between */
@@ -167,6 +170,14 @@ bool mts_engine_take(struct mts_server *s);
 bool mts_engine_admit(struct mts_server *s);
 /* plan.c: into line, among those of its pace; first: before them */
 void mts_engine_wait(struct mts_server *s, struct mts_job *j, bool first);
+/* plan.c: how long a load of so many tokens takes once it has the link */
+double mts_engine_load_ns(const struct mts_server *s, uint32_t tokens);
+/*
+ * choose.c: the first token to load of those the match has on the host; those before it are computed
+ * afresh. queue_ns, link_ns: how long the compute queue and the link are busy already.
+ */
+uint32_t mts_engine_choose(struct mts_server *s, const struct mts_job *j, const struct mts_match *m,
+			   double queue_ns, double link_ns);
 /* plan.c: sets what is left of a job to compute */
 void mts_engine_cost(struct mts_server *s, struct mts_job *j, double ns);
 

@@ -45,16 +45,18 @@ void mts_engine_cost(struct mts_server *s, struct mts_job *j, double ns)
 	j->cost_ns = ns;
 }
 
+/* Of all that is not loaded: tokens [device, from) and those behind what is on the host. */
 static double compute_ns(const struct mts_server *s, const struct mts_job *j,
-			 const struct mts_match *m)
+			 const struct mts_match *m, uint32_t from)
 {
-	uint32_t begin = m->device_tokens + m->host_tokens, c = j->req.ncandidates;
+	uint32_t begin = m->device_tokens, end = begin + m->host_tokens, c = j->req.ncandidates;
 
-	return mts_price_rows(&s->price, m->visible - begin + c,
-			      mts_price_pairs(begin, m->visible - begin, c, m->visible));
+	return mts_price_rows(&s->price, m->visible - end + from - begin + c,
+			      mts_price_pairs(end, m->visible - end, c, m->visible) +
+				      mts_price_pairs(begin, from - begin, 0, 0));
 }
 
-static double load_ns(const struct mts_server *s, uint32_t tokens)
+double mts_engine_load_ns(const struct mts_server *s, uint32_t tokens)
 {
 	const struct mts_kv_layout *y = &s->tier->kv.layout;
 	double bytes = (double)tokens * (double)(mts_kv_k_bytes(y) + mts_kv_v_bytes(y));
@@ -65,13 +67,14 @@ static double load_ns(const struct mts_server *s, uint32_t tokens)
 }
 
 static enum mts_pace pace_of(const struct mts_server *s, const struct mts_job *j,
-			     const struct mts_match *m)
+			     const struct mts_match *m, uint32_t from)
 {
-	uint32_t rows = m->visible - m->device_tokens - m->host_tokens + j->req.ncandidates;
+	uint32_t loaded = m->device_tokens + m->host_tokens - from;
+	uint32_t rows = m->visible - m->device_tokens - loaded + j->req.ncandidates;
 
 	if (rows > s->cfg.step_tokens / 4)
 		return MTS_SLOW;
-	return load_ns(s, m->host_tokens) > 4 * compute_ns(s, j, m) ? MTS_SLOW : MTS_QUICK;
+	return mts_engine_load_ns(s, loaded) > 4 * compute_ns(s, j, m, from) ? MTS_SLOW : MTS_QUICK;
 }
 
 static uint64_t idle_from(uint64_t busy, uint64_t now)
@@ -129,12 +132,12 @@ static int take_request(struct mts_server *s, struct mts_job *j)
 		return err;
 	if (deadline && deadline < now)
 		return -ETIME;
-	j->pace = pace_of(s, j, &m);
+	j->pace = pace_of(s, j, &m, m.device_tokens);
 	ahead = s->backlog_ns[MTS_QUICK] + (j->pace == MTS_SLOW ? s->backlog_ns[MTS_SLOW] : 0);
-	mts_engine_cost(s, j, compute_ns(s, j, &m));
+	mts_engine_cost(s, j, compute_ns(s, j, &m, m.device_tokens));
 	if (j->pace == MTS_QUICK)
 		note_quick(s, j, now);
-	if (deadline && expected_end(s, j, ahead, load_ns(s, m.host_tokens), now) > deadline)
+	if (deadline && expected_end(s, j, ahead, mts_engine_load_ns(s, m.host_tokens), now) > deadline)
 		return -EBUSY;
 	mts_engine_wait(s, j, false);
 	return 0;
@@ -183,23 +186,52 @@ bool mts_engine_take(struct mts_server *s)
 
 /* ---- admission ---- */
 
+static double active_ns(const struct mts_server *s, enum mts_pace pace)
+{
+	const struct mts_job *j;
+	double ns = 0;
+
+	TAILQ_FOREACH(j, &s->active, link)
+		if (j->pace <= pace)
+			ns += j->cost_ns;
+	return ns;
+}
+
+static double until(uint64_t busy, uint64_t now)
+{
+	return (double)(idle_from(busy, now) - now);
+}
+
+/* What is to be computed, and what comes by load: [hole, hole_end). */
+static void split(struct mts_server *s, struct mts_job *j, const struct mts_match *m)
+{
+	uint64_t now = mts_now();
+	uint32_t x = mts_engine_choose(s, j, m,
+				       until(s->busy_ns, now) + active_ns(s, MTS_SLOW),
+				       until(s->link_busy_ns, now));
+
+	j->hole = x;
+	j->hole_end = m->device_tokens + m->host_tokens;
+	j->loads = x < j->hole_end;
+	j->cursor = x == m->device_tokens ? j->hole_end : m->device_tokens;
+	mts_engine_cost(s, j, 0);
+	j->pace = pace_of(s, j, m, x);
+	mts_engine_cost(s, j, compute_ns(s, j, m, x));
+}
+
 static void describe(struct mts_server *s, struct mts_job *j, const struct mts_match *m)
 {
 	j->visible = m->visible;
-	j->cursor = m->device_tokens + m->host_tokens;
 	j->scored = 0;
-	j->loads = m->host_tokens > 0;
+	split(s, j, m);
 	if (!(j->reply.flags & MTS_REPLY_RETRIED))
 		j->reply.flags |= m->flags;
 	j->reply.visible = m->visible;
 	j->reply.device_tokens = m->device_tokens;
-	j->reply.host_tokens = m->host_tokens;
+	j->reply.host_tokens = j->hole_end - j->hole;
 	j->reply.admitted_ns = mts_now();
 	j->reply.launched_ns = j->reply.computed_ns = 0;
 	j->reply.wait_ns = j->reply.run_ns = 0;
-	mts_engine_cost(s, j, 0);
-	j->pace = pace_of(s, j, m);
-	mts_engine_cost(s, j, compute_ns(s, j, m));
 }
 
 static void let_go(struct mts_server *s, struct mts_job *j)
@@ -216,17 +248,6 @@ static void warm_up_done(struct mts_server *s, struct mts_job *j)
 	mts_engine_reply(s, j, 0);
 }
 
-static double active_ns(const struct mts_server *s, enum mts_pace pace)
-{
-	const struct mts_job *j;
-	double ns = 0;
-
-	TAILQ_FOREACH(j, &s->active, link)
-		if (j->pace <= pace)
-			ns += j->cost_ns;
-	return ns;
-}
-
 /* The refusal that was not clear when it came. */
 static int check_deadline(const struct mts_server *s, const struct mts_job *j)
 {
@@ -239,22 +260,34 @@ static int check_deadline(const struct mts_server *s, const struct mts_job *j)
 	return expected_end(s, j, active_ns(s, j->pace), 0, now) > deadline ? -EBUSY : 0;
 }
 
+static void count_plan(struct mts_server *s, const struct mts_job *j)
+{
+	const struct mts_match *m = mts_lease_match(j->lease);
+
+	if (!m->host_tokens)
+		return;
+	s->n.plan_load += j->hole == m->device_tokens;
+	s->n.plan_recompute += j->hole == j->hole_end;
+	s->n.plan_split += j->hole != m->device_tokens && j->hole != j->hole_end;
+}
+
 /* Begins with what the tier holds of it; its loads are submitted. */
 static int start(struct mts_server *s, struct mts_job *j)
 {
 	int err = check_ids(s, j);
 
-	if (!err)
-		err = mts_tier_onload(s->tier, j->lease, j->req.deadline_ns);
+	if (!err && j->loads)
+		err = mts_tier_onload_from(s->tier, j->lease, j->hole, j->req.deadline_ns);
 	if (err) {
 		let_go(s, j);
 		return err;
 	}
 	if (j->loads) {
 		s->link_busy_ns = idle_from(s->link_busy_ns, mts_now()) +
-				  (uint64_t)load_ns(s, j->reply.host_tokens);
+				  (uint64_t)mts_engine_load_ns(s, j->reply.host_tokens);
 		j->loaded_ns = s->link_busy_ns;
 	}
+	count_plan(s, j);
 	TAILQ_INSERT_TAIL(&s->active, j, link);
 	s->actives++;
 	s->active_of[j->pace]++;

@@ -58,6 +58,10 @@ static int set_defaults(struct mts_server_config *c, struct mts_error *err)
 		c->step_tokens = 2048;
 	if (!c->queue)
 		c->queue = 1024;
+	if (c->plan > MTS_PLAN_SPLIT) {
+		mts_error_set(err, "server: plan %u: expected one of MTS_PLAN_*", c->plan);
+		return -EINVAL;
+	}
 	if (c->batch > 1024 || c->step_tokens < 16 || c->step_tokens > 1u << 20 ||
 	    c->queue > 1u << 20) {
 		mts_error_set(err, "server: batch %u, step_tokens %u, queue %u: expected 1..1024, "

@@ -17,6 +17,7 @@ replay=("$mtserve" replay --model "$model" --trace "$trace")
 # --- what must come out: hits, moved windows, the same bits ------------------------------------
 
 must_move=(
+	--plan load
 	--require 'modes.hierarchical.hit_warm.request.host >= 0.05'
 	--require 'modes.hierarchical.window_moves >= 1'
 	--require 'modes.hierarchical.bytes.h2d >= 1'
@@ -32,6 +33,10 @@ succeeds "the same bits in chunks of 40 rows" \
 	"${replay[@]}" --requests 150 --device-mem 15% --step-tokens 40 --recompute-step-tokens 512 "${must_move[@]}"
 succeeds "the same bits over a slow link" \
 	"${replay[@]}" --requests 100 --device-mem 15% --link-gbps 0.01 --copy-us 50 "${must_move[@]}"
+succeeds "the same bits where half is recomputed" \
+	"${replay[@]}" --requests 100 --device-mem 15% "${must_move[@]}" --plan split \
+	--require 'modes.hierarchical.plan.split >= 1'
+refused "unknown plan" 64 '--plan is "guess"' "${replay[@]}" --plan guess
 succeeds "the same bits when the caller only appends" \
 	"${replay[@]}" --requests 150 --device-mem 15% --appends "${must_move[@]}"
 succeeds "the same bits with a host tier that is too small" \
@@ -46,7 +51,7 @@ succeeds "the nil device beside more host memory than there is" \
 # --- open loop -----------------------------------------------------------------------------------
 
 succeeds "open loop: the same bits at random times" \
-	"${replay[@]}" --open-loop --rate 2000 --warmup 50 --requests 250 --device-mem 15% --modes recompute,hierarchical \
+	"${replay[@]}" --open-loop --rate 2000 --warmup 50 --requests 250 --device-mem 15% --modes recompute,hierarchical --plan load \
 	--require 'max_abs_score_diff <= 0' --require 'modes.hierarchical.open_loop.classes.host_hit.requests >= 1' \
 	--require 'modes.hierarchical.open_loop.classes.first_visit.requests >= 1' \
 	--require 'modes.hierarchical.open_loop.offered >= 60'

@@ -233,6 +233,7 @@ void stream_config(struct mts_server_config *c, uint32_t device_pages, uint32_t 
 		.arena = "plain",
 		.node = -1,
 		.queue = 64,
+		.plan = MTS_PLAN_LOAD, /* a test says if it wants another: AUTO depends on speed */
 	};
 }
 

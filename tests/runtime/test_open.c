@@ -315,6 +315,55 @@ START_TEST(what_is_served_has_the_right_bits)
 }
 END_TEST
 
+/* ---- load or recompute ---- */
+
+static const uint32_t plans[] = { MTS_PLAN_AUTO, MTS_PLAN_LOAD, MTS_PLAN_RECOMPUTE, MTS_PLAN_SPLIT };
+
+/* Whichever way K/V comes back from the host, the scores have the same bits. */
+START_TEST(every_plan_has_the_same_bits)
+{
+	uint32_t plan = plans[_i % 4];
+	struct mts_server_config c;
+	struct outcome o, truth;
+	struct mts_counters n;
+	struct mts_server *v;
+	struct mts_error err;
+	struct stream s;
+
+	stream_open(&s, setting("MTS_SEED", 1) + 600 + (uint64_t)_i, scaled(500), STREAM_USERS, 20);
+	outcome_open(&s, &o);
+	outcome_open(&s, &truth);
+	stream_config(&c, 0, 0);
+	c.plan = plan;
+	c.kv_bf16 = _i >= 4;
+	c.device_bytes = 18 * stream_page_bytes(c.kv_bf16);
+	c.host_bytes = 128 * stream_page_bytes(c.kv_bf16);
+	c.step_tokens = _i % 2 ? 24 : 64; /* the recomputed part in several chunks, or in one */
+	c.copy_us = _i < 4 ? 200 : 0;
+	ck_assert_msg(!mts_server_open(&c, &v, &err), "%s", err.text);
+	stream_serve(v, &s, &o, 6, false);
+	mts_server_counters(v, &n);
+	mts_server_close(v);
+	stream_recompute(&s, &truth, c.kv_bf16);
+	ck_assert_uint_gt(stream_compare(&s, &o, &truth), s.n / 2);
+	printf("# plan %u: loaded %llu, recomputed %llu, split %llu\n", plan,
+	       (unsigned long long)n.plan_load, (unsigned long long)n.plan_recompute,
+	       (unsigned long long)n.plan_split);
+	ck_assert_uint_gt(n.plan_load + n.plan_recompute + n.plan_split, 0);
+	if (plan == MTS_PLAN_LOAD)
+		ck_assert_uint_eq(n.plan_recompute + n.plan_split, 0);
+	if (plan == MTS_PLAN_RECOMPUTE)
+		ck_assert_uint_gt(n.plan_recompute, 0);
+	if (plan == MTS_PLAN_RECOMPUTE)
+		ck_assert_uint_eq(n.plan_split, 0);
+	if (plan == MTS_PLAN_SPLIT)
+		ck_assert_uint_gt(n.plan_split, 0);
+	outcome_close(&s, &truth);
+	outcome_close(&s, &o);
+	stream_close(&s);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("open");
@@ -336,6 +385,7 @@ int main(void)
 	tcase_add_test(tc, hints_keep_their_place_too);
 	tcase_add_test(tc, a_backlog_is_refused);
 	tcase_add_test(tc, what_is_served_has_the_right_bits);
+	tcase_add_loop_test(tc, every_plan_has_the_same_bits, 0, 8);
 	suite_add_tcase(s, tc);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
