@@ -161,7 +161,10 @@ MTS_API int mts_server_reap(struct mts_server *s, struct mts_reply *out, unsigne
 /* Hints; any thread, taken in order with submissions. -EAGAIN: queue full. */
 MTS_API int mts_server_session_end(struct mts_server *s, uint64_t user);
 MTS_API int mts_server_prefetch(struct mts_server *s, uint64_t user);
-/* Unreadable at once; returns when erased and zeroed in every tier. */
+/*
+ * Unreadable at once in every tier; returns when what the user holds in them is zeroed. Pages and
+ * extents given up earlier, by eviction, are not: their bytes stay, unreachable, until overwritten.
+ */
 MTS_API int mts_server_forget(struct mts_server *s, uint64_t user);
 
 struct mts_server_info {
@@ -271,7 +274,8 @@ MTS_API int mts_tier_poll(struct mts_tier *t);
 MTS_API int mts_tier_session_end(struct mts_tier *t, uint64_t user);
 MTS_API int mts_tier_prefetch(struct mts_tier *t, uint64_t user);
 /*
- * Unreadable at once in every tier. 0: erased and zeroed. -EINPROGRESS: a copy under way still holds
+ * Unreadable at once in every tier. 0: what the user holds is zeroed (what was given up earlier, by
+ * eviction, is not: its bytes stay, unreachable, until overwritten). -EINPROGRESS: a copy under way still holds
  * some of it, which is zeroed when that copy's completion is reaped (mts_tier_poll). -EBUSY: a lease
  * is held. Forgetting a stranger is 0.
  */
